@@ -1,0 +1,95 @@
+"""Settings as frozen values, from TOML and overrides; an unknown key names the nearest known one."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raysynth.errors import ConfigError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+Count = Annotated[int, Field(ge=1)]
+
+
+class TrainConfig(BaseModel):
+    """One training: a table and how to make a run of it.
+
+    `model` holds the family's own settings (its `Config`). `least` is the number of rows that must
+    share a value, or lie at each end of a number's range, for it to be written down at all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    storage: str = "runs"
+    family: str = "ctgan"
+    epochs: Count = 300
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    drop: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    least: Count = 10
+    modes: Annotated[int, Field(ge=1, le=100)] = 10
+    workers: Count = 1
+    gpu: bool = False
+    window_mib: Count = 1024
+    checkpoint_s: Annotated[float, Field(gt=0)] = 20.0
+    model: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return Path(self.storage) / self.name
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What decides the result: all but where and how it is computed."""
+        apart = {"storage", "workers", "gpu", "window_mib", "checkpoint_s"}
+        return self.model_dump(mode="json", exclude=apart)
+
+    def to_toml(self) -> str:
+        """The settings as TOML that `load` reads back."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Settings of a TOML file, each replaced by its override where one is given.
+
+        Raises `ConfigError` for a file that is absent or no TOML, and for what `parse` refuses.
+        """
+        values: dict[str, Any] = {}
+        if path is not None:
+            try:
+                values = tomllib.loads(path.read_text())
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
+        overrides = dict(overrides or {})
+        model = {**values.get("model", {}), **overrides.pop("model", {})}
+        values = {**values, **overrides, "model": model}
+        values.setdefault("name", default_name(values))
+        return parse(cls, values)
+
+
+def default_name(values: Mapping[str, Any]) -> str:
+    """A run's name where the user gives none: the table's file name and the family."""
+    stem = Path(str(values.get("table", "table"))).stem
+    letters = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-")
+    return f"{letters or 'table'}-{values.get('family', 'ctgan')}"
+
+
+def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """`values` as a `model`. Raises one `ConfigError` that names every setting to mend."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = []
+        for fault in error.errors(include_input=False, include_url=False):
+            key = ".".join(str(part) for part in fault["loc"]) or "settings"
+            if fault["type"] == "extra_forbidden":
+                problems.append(f"no setting is called '{key}'; {nearest(key, model.model_fields)}")
+            else:
+                problems.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+        raise ConfigError("; ".join(problems)) from None

@@ -1,0 +1,43 @@
+"""Randomness tied to a row: a counter goes in, a number comes out, whatever the partitioning.
+
+Every random choice of summary and encoding is a pure function of (seed, row id, column), so one
+worker or a hundred, one file or a thousand, first try or retry give the same result.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(ids: Ids, seed: int, stream: int = 0) -> Ids:
+    """Scatter `ids` (B,) over all of uint64, one to one, by splitmix64's finaliser.
+
+    Distinct ids stay distinct for any `seed` and `stream`. Source of the constants: Steele, Lea
+    and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    with np.errstate(over="ignore"):
+        key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF) * _STEP + np.uint64(stream)
+        return _finalise((ids.astype(np.uint64) ^ _finalise(key * _STEP + _STEP)) + _STEP)
+
+
+def uniform(ids: Ids, seed: int, stream: int = 0) -> Floats:
+    """One float64 in [0, 1) for each of `ids` (B,)."""
+    return (mix(ids, seed, stream) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def seed_of(seed: int, *counters: int) -> int:
+    """A seed for a generator of its own: the same for the same (seed, counters)."""
+    value = np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+    for counter in counters:
+        value = mix(value, counter)
+    return int(value[0] >> np.uint64(1))
+
+
+def _finalise(value: Ids) -> Ids:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

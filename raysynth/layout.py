@@ -1,0 +1,135 @@
+"""Where each codec writes, and the compact codes themselves.
+
+A row of codes is a few small integers (mode, category) and a few float32 offsets. Only
+`Layout.expand` makes the dense one-hot network input, on the device, a batch at a time, and
+`Span.slice` is the only place a dense offset is computed.
+
+Shapes: B rows, K indices a row, S scalars a row, W dense width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+PartKind = Literal["scalar", "mode", "category"]
+
+
+class Part(NamedTuple):
+    """One piece of a column's code: a scalar in [-1, 1], a mode, or a category out of `size`."""
+
+    kind: PartKind
+    size: int = 1
+
+
+class Codes(NamedTuple):
+    """Compact rows: `indices` (B, K) integer and `scalars` (B, S) float32."""
+
+    indices: Tensor
+    scalars: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.indices.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes one row takes."""
+        return sum(t.shape[1] * t.element_size() for t in (self.indices, self.scalars))
+
+    def take(self, rows: Tensor | slice) -> "Codes":
+        """The codes of the rows at the positions `rows`."""
+        return Codes(self.indices[rows], self.scalars[rows])
+
+    def to(self, device: torch.device | str) -> "Codes":
+        """The same codes on another device."""
+        return Codes(self.indices.to(device), self.scalars.to(device))
+
+    @staticmethod
+    def concat(pieces: Sequence["Codes"]) -> "Codes":
+        """The rows of all pieces, in order."""
+        return Codes(
+            torch.cat([piece.indices for piece in pieces]),
+            torch.cat([piece.scalars for piece in pieces]),
+        )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one part of one column lies.
+
+    `start` and `size` place it in the dense row; `slot` is its place among the scalars (kind
+    "scalar") or among the indices (the others).
+    """
+
+    column: str
+    kind: PartKind
+    start: int
+    size: int
+    slot: int
+
+    @property
+    def slice(self) -> slice:
+        """The dense columns of this span."""
+        return slice(self.start, self.start + self.size)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All spans of a table, in column order."""
+
+    spans: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, columns: Sequence[tuple[str, Sequence[Part]]]) -> "Layout":
+        """Lay the parts of (name, parts) pairs side by side."""
+        spans: list[Span] = []
+        start, slots = 0, {True: 0, False: 0}
+        for name, parts in columns:
+            for part in parts:
+                scalar = part.kind == "scalar"
+                spans.append(Span(name, part.kind, start, part.size, slots[scalar]))
+                slots[scalar] += 1
+                start += part.size
+        return cls(tuple(spans))
+
+    @property
+    def width(self) -> int:
+        """W: width of the dense row."""
+        return sum(span.size for span in self.spans)
+
+    @cached_property
+    def scalars(self) -> tuple[Span, ...]:
+        """Spans of the scalars, by slot."""
+        return tuple(span for span in self.spans if span.kind == "scalar")
+
+    @cached_property
+    def choices(self) -> tuple[Span, ...]:
+        """Spans of modes and categories, by slot: the softmax blocks."""
+        return tuple(span for span in self.spans if span.kind != "scalar")
+
+    @cached_property
+    def categories(self) -> tuple[Span, ...]:
+        """Spans of categories only: what a condition can name."""
+        return tuple(span for span in self.spans if span.kind == "category")
+
+    @property
+    def index_dtype(self) -> torch.dtype:
+        """The smallest integer type that holds every index."""
+        largest = max((span.size for span in self.choices), default=1)
+        return torch.uint8 if largest <= 2**8 else torch.int16 if largest <= 2**15 else torch.int32
+
+    def expand(self, codes: Codes) -> Tensor:
+        """The dense rows (B, W) float32 of `codes`: scalars as they are, the rest one-hot."""
+        device = codes.scalars.device
+        dense = torch.zeros(codes.rows, self.width, device=device)
+        if self.choices:
+            starts = torch.tensor([span.start for span in self.choices], device=device)
+            dense.scatter_(1, codes.indices.long() + starts, 1.0)
+        if self.scalars:
+            dense[:, [span.start for span in self.scalars]] = codes.scalars
+        return dense

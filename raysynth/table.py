@@ -1,0 +1,137 @@
+"""All codecs side by side: a table to codes and back. A frozen value that goes to JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from raysynth import codecs
+from raysynth.codecs import Codec, ColumnCodes
+from raysynth.errors import TableError
+from raysynth.hashing import Ids, uniform
+from raysynth.layout import Codes, Layout
+from raysynth.schema import Schema, select
+from raysynth.summary import Summary
+
+MINIMUM_ROWS = 100
+_DECODING = 1_000  # keeps the streams of decoding apart from those of encoding
+
+
+def check(summary: Summary, minimum: int = MINIMUM_ROWS) -> None:
+    """Refuse, by `TableError`, a table that no generator can be trained on."""
+    if summary.rows < minimum:
+        raise TableError(
+            f"the table has {summary.rows} rows, and a synthetic copy of so few would show the "
+            f"people in it; at least {minimum} are needed"
+        )
+    for column, counters in zip(summary.schema.columns, summary.counters, strict=True):
+        leave = f"leave it out with --drop '{column.name}'"
+        if counters.infinities:
+            raise TableError(
+                f"column '{column.name}' holds {counters.infinities} infinite values; make them "
+                f"null or finite first, or {leave}"
+            )
+        if counters.nulls == summary.rows:
+            raise TableError(f"column '{column.name}' is all null; {leave}")
+        ends = counters.minimum, counters.maximum
+        distinct = 2 if counters.counts is None else len(counters.counts)
+        constant = ends[0] == ends[1] if column.kind == "number" else distinct == 1
+        if constant and not counters.nulls:
+            raise TableError(f"column '{column.name}' has one value only; {leave}")
+
+
+@dataclass(frozen=True)
+class TableCodec:
+    """One fitted codec a column, and where each writes."""
+
+    schema: Schema
+    names: tuple[str, ...]
+    codecs: tuple[Codec, ...]
+
+    @classmethod
+    def fit(cls, summary: Summary, kinds: Mapping[str, str], **options: Any) -> Self:
+        """Fit on a table's summary; `kinds` gives the codec of each kind ("boolean" as category).
+
+        `options` go to every codec, which takes those it knows. Raises `TableError` for a table or
+        column that cannot be modelled.
+        """
+        check(summary)
+        chosen = tuple(
+            kinds["number" if column.kind == "number" else "category"]
+            for column in summary.schema.columns
+        )
+        fitted = tuple(
+            codecs.get(name).fit(summary[column.name], **options)
+            for name, column in zip(chosen, summary.schema.columns, strict=True)
+        )
+        return cls(summary.schema, chosen, fitted)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each codec writes."""
+        pairs = zip(self.schema.names, self.codecs, strict=True)
+        return Layout.of([(name, codec.parts) for name, codec in pairs])
+
+    @cached_property
+    def shares(self) -> dict[str, tuple[float, ...]]:
+        """By column: share of the table's rows in each of its modes or categories."""
+        pairs = zip(self.schema.names, self.codecs, strict=True)
+        return {name: codec.shares for name, codec in pairs}
+
+    def encode(self, table: pa.Table, ids: Ids, seed: int) -> Codes:
+        """Codes of `table` (B rows) with stable row `ids` (B,), the same for the same seed.
+
+        Raises `TableError` where a column is missing or its type does not convert.
+        """
+        table = select(table, self.schema)
+        pieces = [
+            codec.encode(
+                table.column(column.name).combine_chunks(), uniform(ids, seed, place)
+            )
+            for place, (column, codec) in enumerate(
+                zip(self.schema.columns, self.codecs, strict=True)
+            )
+        ]
+        dtype = torch.empty(0, dtype=self.layout.index_dtype).numpy().dtype
+        rows = table.num_rows
+        indices = np.empty((rows, len(self.layout.choices)), dtype)
+        scalars = np.empty((rows, len(self.layout.scalars)), np.float32)
+        np.concatenate([piece.indices for piece in pieces], 1, out=indices, casting="unsafe")
+        np.concatenate([piece.scalars for piece in pieces], 1, out=scalars)
+        return Codes(torch.from_numpy(indices), torch.from_numpy(scalars))
+
+    def decode(self, codes: Codes, ids: Ids, seed: int) -> pa.Table:
+        """The table (B rows) of `codes`, in the schema's types; `ids` (B,) number its rows."""
+        indices = codes.indices.cpu().numpy().astype(np.int32)
+        scalars = codes.scalars.cpu().numpy()
+        arrays, index, scalar = [], 0, 0
+        for place, codec in enumerate(self.codecs):
+            kinds = [part.kind == "scalar" for part in codec.parts]
+            ends = index + kinds.count(False), scalar + kinds.count(True)
+            piece = ColumnCodes(indices[:, index : ends[0]], scalars[:, scalar : ends[1]])
+            index, scalar = ends
+            arrays.append(codec.decode(piece, uniform(ids, seed, _DECODING + place)))
+        return pa.table(arrays, schema=self.schema.arrow)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` turns back into an equal codec."""
+        columns = [
+            {"codec": name, **codec.to_json()}
+            for name, codec in zip(self.names, self.codecs, strict=True)
+        ]
+        return {"schema": self.schema.to_json(), "columns": columns}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The codec that `to_json` described."""
+        columns = [dict(column) for column in value["columns"]]
+        names = tuple(column.pop("codec") for column in columns)
+        fitted = tuple(
+            codecs.get(name).from_json(column)
+            for name, column in zip(names, columns, strict=True)
+        )
+        return cls(Schema.from_json(value["schema"]), names, fitted)
