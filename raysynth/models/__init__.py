@@ -1,0 +1,79 @@
+"""Generators of codes: one file a family.
+
+The file name is the registry: `names()` lists the modules of this folder and `get(name)` opens one.
+A new family is one new file that holds what `Family` asks for; the contract suite in
+`tests/test_models.py` runs over it unasked. A model is written for one device and never sees a
+table: data parallelism is applied from outside (`raysynth.parallel`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Protocol, cast
+
+from pydantic import BaseModel
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from raysynth.draw import Batch, Draw
+from raysynth.errors import ConfigError, nearest
+from raysynth.layout import Codes, Layout
+
+
+class TableModel(nn.Module, ABC):
+    """A generator of codes with all it needs to train."""
+
+    optimizers: tuple[Optimizer, ...]
+
+    @abstractmethod
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
+        """Update every network once and give the losses by name, detached.
+
+        `batches` never ends; a family takes as many as one update of all its networks needs.
+        `generator` gives all noise.
+        """
+
+    @abstractmethod
+    def sample(
+        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+    ) -> Codes:
+        """Draw `rows` rows in eval mode.
+
+        `given` maps slots of category spans to the index wanted. A family that cannot honour all
+        of it comes as near as it can; `Sampler` rejects the rows that miss.
+        """
+
+
+class Family(Protocol):
+    """What the file of a family says about itself."""
+
+    CODECS: Mapping[str, str]  # the codec of each kind: "number", "category"
+    DRAW: Draw
+
+    class Config(BaseModel):
+        """The family's own settings: the paper's defaults, each with its source."""
+
+        batch: int
+
+    def Model(  # noqa: N802 (a class in each family)
+        self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Any
+    ) -> TableModel:
+        """A fresh model; weights come from torch's generator as it stands."""
+        ...
+
+    def batch_rows(self, batch: int, config: Any) -> int:
+        """The rows a batch really holds when `batch` are asked for."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """Names of every family, sorted."""
+    return tuple(sorted(module.name for module in iter_modules(__path__)))
+
+
+def get(name: str) -> Family:
+    """The family called `name`; `ConfigError` naming the nearest where there is none."""
+    if name not in names():
+        raise ConfigError(f"no family is called '{name}'; {nearest(name, names())}")
+    return cast(Family, import_module(f"{__name__}.{name}"))

@@ -1,0 +1,262 @@
+"""CTGAN: Xu, Skoularidou, Cuesta-Infante and Veeramachaneni, "Modeling Tabular Data using
+Conditional GAN", NeurIPS 2019 (arXiv 1907.00503).
+
+A conditional generator and a critic that sees rows in packs, trained with the Wasserstein loss and
+gradient penalty; every category gets its turn through training-by-sampling, and the true marginals
+come back when sampling.
+
+**Departures**
+- From the paper: the probability of a category is ln(1 + count), not ln(count), so that a category
+  of one row is drawn at all (as in the reference code). The cross entropy of the condition is taken
+  on the logits before Gumbel noise (as in the reference): the loss the condition needs, without
+  noise.
+- From the reference code (ctgan 0.12.1), where it departs from the paper: the penalty
+  interpolates rows only, under the condition both sides share; real rows are paired with the very
+  condition of their fake; sampling draws conditions from the true marginals and puts the 1 in the
+  asked column; batch norm is in eval mode when sampling; the critic's update leaves the generator
+  out of the backward pass.
+- A batch is cut to a whole number of packs; one smaller than a pack becomes one pack (`batch_rows`).
+- The penalty's gradient is written out instead of taken by double backward: the critic is
+  piecewise linear, so the two are equal (a test compares them) and this one costs half.
+
+Shapes: B rows, P packs, W dense width, C categories of all category spans, Z noise width.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
+
+from raysynth import draw
+from raysynth.draw import Batch
+from raysynth.layout import Codes, Layout
+from raysynth.models import TableModel
+from raysynth.networks import Residual, harden, soften
+
+CODECS = {"number": "modes", "category": "onehot"}
+DRAW = draw.by_category
+SLOPE = 0.2
+
+Width = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Config(BaseModel):
+    """Settings of CTGAN. Values are the paper's (section 4.4 and supplement), unless noted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: Width = 500
+    noise: Width = 128  # reference code; the paper does not say
+    generator: tuple[Width, ...] = (256, 256)
+    critic: tuple[Width, ...] = (256, 256)
+    generator_rate: Positive = 2e-4
+    critic_rate: Positive = 2e-4
+    generator_decay: Annotated[float, Field(ge=0)] = 1e-6
+    critic_decay: Annotated[float, Field(ge=0)] = 0.0  # 1e-6 in the reference since 0.4.2
+    pack: Width = 10
+    critic_steps: Width = 1
+    penalty: Annotated[float, Field(ge=0)] = 10.0
+    temperature: Positive = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+def batch_rows(batch: int, config: Config) -> int:
+    """Rows a batch really holds: `batch` cut to whole packs, at least one."""
+    return max(1, batch // config.pack) * config.pack
+
+
+class Critic(nn.Module):
+    """Scores packs of rows with their conditions: an MLP with leaky ReLU and dropout."""
+
+    def __init__(self, row_width: int, given_width: int, config: Config) -> None:
+        super().__init__()
+        widths = (config.pack * (row_width + given_width), *config.critic)
+        layers = [nn.Linear(a, b) for a, b in zip(widths, (*widths[1:], 1), strict=True)]
+        self.layers = nn.ModuleList(layers)
+        self.rows_width = config.pack * row_width
+        self.keep = 1 - config.dropout
+
+    def forward(
+        self, rows: Tensor, given: Tensor | None, generator: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Scores (P,), and the slope of every hidden unit, dropout included, (P, width) each.
+
+        `rows` (P, pack * W); `given` (P, pack * C) or None.
+        """
+        hidden, slopes = rows if given is None else torch.cat([rows, given], 1), []
+        for layer in self.layers[:-1]:
+            before = layer(hidden)
+            slope = torch.where(before > 0, 1.0, SLOPE)
+            if self.keep < 1:
+                kept = torch.rand(before.shape, device=before.device, generator=generator)
+                slope = slope * (kept < self.keep) / self.keep
+            slope = slope.detach()
+            hidden = before * slope
+            slopes.append(slope)
+        return self.layers[-1](hidden)[:, 0], slopes
+
+    def gradient(self, slopes: list[Tensor]) -> Tensor:
+        """Gradient of each score with respect to its rows (P, pack * W), given the slopes."""
+        weights = [layer.weight for layer in self.layers]
+        flow = weights[-1].expand(len(slopes[0]), -1)
+        for slope, weight in zip(reversed(slopes), reversed(weights[1:-1] + [None]), strict=True):
+            flow = flow * slope
+            if weight is not None:
+                flow = flow @ weight
+        return flow @ weights[0][:, : self.rows_width]
+
+
+class Model(TableModel):
+    """Generator and critic, each with its optimizer."""
+
+    def __init__(
+        self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
+    ) -> None:
+        super().__init__()
+        self.layout, self.config = layout, config
+        sizes = [span.size for span in layout.categories]
+        self.given_width = sum(sizes)
+        width = config.noise + self.given_width
+        blocks: list[nn.Module] = []
+        for hidden in config.generator:
+            blocks.append(Residual(width, hidden))
+            width += hidden
+        self.generator = nn.Sequential(*blocks, nn.Linear(width, layout.width))
+        self.critic = Critic(layout.width, self.given_width, config)
+        self._register_categories(shares, sizes)
+        self.optimizers = (
+            _adam(self.critic, config.critic_rate, config.critic_decay),
+            _adam(self.generator, config.generator_rate, config.generator_decay),
+        )
+
+    def _register_categories(
+        self, shares: Mapping[str, tuple[float, ...]], sizes: list[int]
+    ) -> None:
+        """Buffers that turn a flat condition into its column and back; rebuilt, so not saved."""
+        spans = self.layout.categories
+        padded = torch.zeros(len(spans), max(sizes, default=0), dtype=torch.float64)
+        for row, span in zip(padded, spans, strict=True):
+            row[: span.size] = torch.tensor(shares[span.column], dtype=torch.float64)
+        column = torch.arange(len(spans)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+        offsets = torch.tensor([0, *sizes]).cumsum(0)[:-1][: len(spans)]
+        for name, value in (
+            ("marginals", padded),
+            ("offsets", offsets),
+            ("column", column),
+            ("starts", torch.tensor([span.start for span in spans], dtype=torch.long)),
+            ("sizes", torch.tensor(sizes, dtype=torch.long)),
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    # -- training ---------------------------------------------------------------------------
+
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
+        """`critic_steps` updates of the critic, then one of the generator (Algorithm 1)."""
+        self.train()
+        critic, maker = self.optimizers
+        for _ in range(self.config.critic_steps):
+            losses = self.critic_losses(next(batches), generator)
+            critic.zero_grad(set_to_none=True)
+            (losses["critic"] + losses["penalty"]).backward()  # type: ignore[no-untyped-call]
+            critic.step()
+        self.critic.requires_grad_(False)
+        losses |= self.generator_losses(next(batches), generator)
+        maker.zero_grad(set_to_none=True)
+        (losses["generator"] + losses["condition"]).backward()  # type: ignore[no-untyped-call]
+        maker.step()
+        self.critic.requires_grad_(True)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def critic_losses(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+        """Wasserstein loss and weighted gradient penalty, one interpolation weight a pack."""
+        given = self._given(batch.given)
+        with torch.no_grad():
+            logits = self._logits(batch.codes.rows, given, generator)
+            fake = self._pack(soften(logits, self.layout, self.config.temperature, generator))
+            real = self._pack(self.layout.expand(batch.codes))
+            packed = None if given is None else self._pack(given)
+            blend = torch.rand(len(real), 1, device=real.device, generator=generator)
+            between = torch.lerp(real, fake, blend)
+            _, slopes = self.critic(between, packed, generator)
+        pair = None if packed is None else torch.cat([packed, packed])
+        scores, _ = self.critic(torch.cat([fake, real]), pair, generator)
+        fake_score, real_score = scores.view(2, -1).mean(dim=1)
+        norms = self.critic.gradient(slopes).norm(dim=1)
+        penalty = self.config.penalty * (norms - 1).square().mean()
+        return {"critic": fake_score - real_score, "penalty": penalty}
+
+    def generator_losses(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+        """Wasserstein loss, and cross entropy of the asked category under the logits."""
+        given = self._given(batch.given)
+        logits = self._logits(batch.codes.rows, given, generator)
+        fake = self._pack(soften(logits, self.layout, self.config.temperature, generator))
+        scores, _ = self.critic(fake, None if given is None else self._pack(given), generator)
+        missed = logits.new_zeros(()) if batch.given is None else self._missed(logits, batch.given)
+        return {"generator": -scores.mean(), "condition": missed}
+
+    def _missed(self, logits: Tensor, given: Tensor) -> Tensor:
+        """Cross entropy (a mean over B) of the asked category within its column's logits."""
+        column = self.column[given]
+        places = torch.arange(int(self.marginals.shape[1]), device=logits.device)
+        inside = places < self.sizes[column, None]
+        places = torch.where(inside, self.starts[column, None] + places, 0)
+        block = logits.gather(1, places).masked_fill(~inside, -torch.inf)
+        return functional.cross_entropy(block, given - self.offsets[column])
+
+    def _given(self, given: Tensor | None) -> Tensor | None:
+        return None if given is None else functional.one_hot(given, self.given_width).float()
+
+    def _pack(self, rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows) // self.config.pack, -1)
+
+    def _logits(self, rows: int, given: Tensor | None, generator: Generator) -> Tensor:
+        noise = torch.randn(
+            rows, self.config.noise, device=generator.device, generator=generator
+        )
+        inputs = noise if given is None else torch.cat([noise, given], dim=1)
+        logits: Tensor = self.generator(inputs)
+        return logits
+
+    # -- sampling ---------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+    ) -> Codes:
+        """Rows under conditions from the true marginals, or under the rarest of `given`.
+
+        The condition has room for one category: P(row) = sum over k of P(row | D = k) P(D = k).
+        """
+        self.eval()
+        condition = self._given(self.conditions(rows, generator, given))
+        return harden(self._logits(rows, condition, generator), self.layout, generator)
+
+    def conditions(
+        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+    ) -> Tensor | None:
+        """Conditions (B,): a column uniformly, then a category by its share of the real table."""
+        if not self.layout.categories:
+            return None
+        if given:
+            slots = [span.slot for span in self.layout.categories]
+            asked = [(slots.index(slot), index) for slot, index in given.items()]
+            column, index = min(asked, key=lambda pair: float(self.marginals[pair]))
+            return (self.offsets[column] + index).expand(rows)
+        columns = torch.randint(
+            len(self.offsets), (rows,), device=generator.device, generator=generator
+        )
+        uniform = torch.rand(
+            rows, 1, dtype=torch.float64, device=generator.device, generator=generator
+        )
+        chosen = torch.searchsorted(self.marginals.cumsum(1)[columns], uniform, right=True)[:, 0]
+        return self.offsets[columns] + torch.minimum(chosen, self.sizes[columns] - 1)
+
+
+def _adam(network: nn.Module, rate: float, decay: float) -> Adam:
+    options: dict[str, Any] = {"lr": rate, "weight_decay": decay, "betas": (0.5, 0.9)}
+    return Adam(network.parameters(), fused=True, **options)

@@ -1,0 +1,64 @@
+"""Data parallelism from outside the model.
+
+Weights are broadcast once; before each optimizer step that optimizer's gradients are averaged over
+the workers in one flat all-reduce, missing gradients counting as zero. It is the same with one
+worker or many, with several critic steps, with any loss: wrapping a critic in
+DistributedDataParallel breaks on a gradient penalty's two backward passes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.optim import Optimizer
+
+
+def workers() -> int:
+    """Workers that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This worker's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def join(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    """Start every worker from worker 0's weights and average gradients from now on."""
+    if workers() == 1:
+        return
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, src=0)
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(_average_gradients)
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Average what each worker counted for itself: the running statistics of batch norm."""
+    if workers() == 1:
+        return
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            dist.all_reduce(tensor)
+            tensor /= workers()
+
+
+def agree(flag: bool, device: torch.device) -> bool:
+    """Whether any worker raised its flag, the same answer on each."""
+    if workers() == 1:
+        return flag
+    raised = torch.tensor(float(flag), device=device)
+    dist.all_reduce(raised)
+    return bool(raised.item() > 0)
+
+
+def _average_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    weights: list[Tensor] = [w for group in optimizer.param_groups for w in group["params"]]
+    gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers()
+    for weight, piece in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+        weight.grad = piece.view_as(weight)
