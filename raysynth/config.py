@@ -18,7 +18,8 @@ class TrainConfig(BaseModel):
     """One training: a table and how to make a run of it.
 
     `model` holds the family's own settings (its `Config`). `least` is the number of rows that must
-    share a value, or lie at each end of a number's range, for it to be written down at all.
+    share a value, or lie at each end of a number's range, for it to be written down at all. `cpus`
+    are those of one worker; by default a laptop's cores are divided among the workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +35,10 @@ class TrainConfig(BaseModel):
     least: Count = 10
     modes: Annotated[int, Field(ge=1, le=100)] = 10
     workers: Count = 1
+    cpus: Count | None = None
     gpu: bool = False
     window_mib: Count = 1024
-    checkpoint_s: Annotated[float, Field(gt=0)] = 20.0
+    checkpoint_s: Annotated[float, Field(gt=0)] = 10.0
     model: dict[str, Any] = {}
 
     @property
@@ -47,12 +49,12 @@ class TrainConfig(BaseModel):
     @property
     def meaning(self) -> dict[str, Any]:
         """What decides the result: all but where and how it is computed."""
-        apart = {"storage", "workers", "gpu", "window_mib", "checkpoint_s"}
+        apart = {"storage", "workers", "cpus", "gpu", "window_mib", "checkpoint_s"}
         return self.model_dump(mode="json", exclude=apart)
 
     def to_toml(self) -> str:
         """The settings as TOML that `load` reads back."""
-        return tomli_w.dumps(self.model_dump(mode="json"))
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Self:

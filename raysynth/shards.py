@@ -50,19 +50,21 @@ def unpack(table: pa.Table, layout: Layout) -> Codes:
     return Codes(torch.from_numpy(indices), torch.from_numpy(scalars))
 
 
-def write(table: pa.Table, folder: Path, number: int) -> tuple[str, int, int]:
-    """Write one packed piece; gives (file name, rows, smallest key). Safe to repeat."""
-    name = f"{number:06d}.parquet"
+def write(table: pa.Table, folder: Path) -> tuple[str, int]:
+    """Write one packed piece that is sorted by key; gives (file name, rows).
+
+    The name is the first key, so a repeated attempt overwrites its own file, and names sort as
+    keys do.
+    """
+    name = f"{table.column(KEY)[0].as_py():020d}.parquet"
     with whole(folder / name) as part:
         pq.write_table(table.select([ROW]), part, compression="zstd")
-    return name, table.num_rows, table.column(KEY)[0].as_py() if table.num_rows else 0
+    return name, table.num_rows
 
 
-def publish(folder: Path, pieces: list[tuple[str, int, int]]) -> None:
-    """Name the pieces, in key order, that make the whole: written last, read first."""
-    pieces = sorted(pieces, key=lambda piece: piece[2])
-    index = {"files": [[name, rows] for name, rows, _ in pieces]}
-    write_bytes(folder / INDEX, json.dumps(index).encode())
+def publish(folder: Path, pieces: list[tuple[str, int]]) -> None:
+    """Name the pieces that make the whole: written last, read first."""
+    write_bytes(folder / INDEX, json.dumps({"files": sorted(pieces)}).encode())
 
 
 @dataclass(frozen=True)

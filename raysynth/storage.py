@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -143,6 +143,18 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[IO[bytes]]:
+    """A log to append to; `StorageError` where its place cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {_reason(error)}") from None
+    with file:
+        yield file
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,0 +1,5 @@
+"""`python -m raysynth`."""
+
+from raysynth.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The Python way in: the same calls the command line and the jobs make."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from raysynth import run as folder
+from raysynth.config import TrainConfig
+from raysynth.judge import Report
+from raysynth.progress import Show
+from raysynth.sampler import Sampler
+from raysynth.stages.data import Table
+
+
+class Run(folder.Run):
+    """A finished training that can be sampled and judged."""
+
+    @classmethod
+    def of(cls, run: folder.Run) -> Self:
+        """The same run with these methods."""
+        return cls(run.path, run.manifest)
+
+    def sample(
+        self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None
+    ) -> pa.Table:
+        """A table of `rows` rows, in memory; every row holds `given` (category columns).
+
+        Raises `GivenError` for a column or value the run does not know.
+        """
+        return Sampler.open(self).sample(rows, seed, given)
+
+    def evaluate(
+        self,
+        real: Table,
+        train: Table | None = None,
+        target: str | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """Judge the run against `real` rows it was not trained on; see `stages.evaluate`."""
+        from raysynth.stages import data
+        from raysynth.stages.evaluate import evaluate
+
+        trained = None if train is None else data.collect(train)
+        return evaluate(self, data.collect(real), trained, target, seed)
+
+
+def train(
+    table: Table, family: str = "ctgan", *, show: Show | None = None, **settings: Any
+) -> Run:
+    """Train on a table: a path, a pandas DataFrame, a pyarrow Table or a Ray Dataset.
+
+    `settings` are those of `config.TrainConfig`. Raises `TableError`, `ConfigError`, `RunError`,
+    `StorageError`, all of them a `ValueError`.
+    """
+    from raysynth.stages.train import train as run
+
+    path = str(table) if isinstance(table, str | Path) else "table"
+    config = TrainConfig.load(None, {"table": path, "family": family, **settings})
+    return Run.of(run(config, table, show))
+
+
+def open(path: str | Path) -> Run:
+    """Open a run folder and verify it. Raises `RunError`."""
+    return Run.of(folder.open_run(path))

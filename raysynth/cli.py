@@ -1,0 +1,288 @@
+"""Commands: each parses, makes one call, prints.
+
+Results for people and progress go to standard error; with --json the last line on standard output is
+one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2 the
+user's to mend, 130 stopped, 1 a fault of ours.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks would show local values, cells among them
+    help="Turn a private table into a synthetic one: train a generator, sample it, judge it.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name in runs/.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
+Storage = Annotated[str, typer.Option(help="Folder that runs lie in.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show:
+        print(version("raysynth"))
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    table: Annotated[
+        str, typer.Argument(help="A .parquet or .csv table, or a .toml file of settings.")
+    ],
+    family: Annotated[str | None, typer.Option(help="Kind of generator. [ctgan]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. [TABLE-FAMILY]")] = None,
+    storage: Annotated[str | None, typer.Option(help="Folder for runs. [runs]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the table. [300]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows a step, over all workers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Training workers. [1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all chance. [0]")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
+    ] = None,
+    least: Annotated[
+        int | None, typer.Option(help="Rows that must share a value for it to be kept. [10]")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the family. Repeat."),
+    ] = None,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="One GPU a worker.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a generator on TABLE. Repeating an interrupted command resumes it."""
+    from raysynth.config import TrainConfig
+
+    settings = Path(table) if table.endswith(".toml") else None
+    model = dict(map(_assignment, setting or []))
+    if batch is not None:
+        model["batch"] = batch
+    given = {
+        "table": None if settings else table,
+        "family": family, "name": name, "storage": storage, "epochs": epochs,
+        "workers": workers, "seed": seed, "least": least, "gpu": gpu,
+        "drop": drop or None, "categories": category or None, "model": model,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    config = TrainConfig.load(settings, chosen)
+    _tell(_train(config), as_json)
+
+
+def _train(config: Any) -> dict[str, Any]:
+    """Train behind one clean display; gives what `--json` prints."""
+    begun = time.monotonic()
+    log = Path(config.storage) / f"{config.name}.log"
+    logging.getLogger("ray").setLevel(logging.INFO)
+    with _display(log) as show:
+        from raysynth.stages.train import train as stage
+
+        run = stage(config, show=show)
+        seconds = time.monotonic() - begun
+        show.say(f"run: {run.path}  ({run.rows:,} rows, {seconds:.0f} s; Ray's log: {log})")
+    return {
+        "run": str(run.path),
+        "family": config.family,
+        "rows": run.rows,
+        "epochs": config.epochs,
+        "seconds": round(seconds, 1),
+    }
+
+
+@app.command()
+def sample(
+    run: RunPath,
+    rows: Annotated[int, typer.Option(help="Rows to draw.", min=0)],
+    out: Annotated[Path, typer.Option(help="A .parquet or .csv file to write.")],
+    seed: Seed = 0,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="What every row must hold. Repeat."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Draw on this many Ray workers.", min=1)
+    ] = None,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Draw a table of any size from RUN. The same seed gives the same row i."""
+    wanted = dict(_given(text) for text in given or [])
+    with _display(Path(os.devnull)) as show:
+        from raysynth.stages.sample import sample as stage
+
+        drawn = stage(_find(run, storage), out, rows, seed, wanted, workers, show)
+        kept = f"; {drawn.rows / drawn.tried:.0%} of the rows drawn held it" if wanted else ""
+        forced = f", {drawn.forced:,} rows were made to" if drawn.forced else ""
+        show.say(f"table: {drawn.path}  ({drawn.rows:,} rows{kept}{forced})")
+    _tell({**vars(drawn), "path": str(drawn.path), "seed": seed}, as_json)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    real: Annotated[str, typer.Option(help="Real rows the run was not trained on.")],
+    train: Annotated[
+        str | None, typer.Option(help="The training table, if it is not where it was.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict. [last category column]")
+    ] = None,
+    seed: Seed = 0,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Judge RUN against real rows: fidelity, utility, copies; a report in the run."""
+    with _display(Path(os.devnull)) as show:
+        _tell(_evaluate(_find(run, storage), real, train, target, seed, show), as_json)
+
+
+def _evaluate(
+    path: Path, real: str, train: str | None, target: str | None, seed: int, show: Any
+) -> dict[str, Any]:
+    from raysynth.run import open_run
+    from raysynth.stages.evaluate import HTML, JSON
+    from raysynth.stages.evaluate import evaluate as stage
+    from raysynth.storage import read
+
+    tables = [None if at is None else read(at) for at in (real, train)]
+    report = stage(open_run(path), tables[0], tables[1], target, seed, show)
+    show.console.print(_figures(report))
+    show.say(f"report: {path / HTML}")
+    figures = [vars(figure) for figure in report.figures]
+    return {"report": str(path / JSON), "html": str(path / HTML), "figures": figures}
+
+
+@app.command()
+def quickstart(
+    epochs: Annotated[int, typer.Option(help="Passes over the table.", min=1)] = 80,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Train on the Adult table shipped in jobs/data, sample, judge: the whole job."""
+    from raysynth.config import TrainConfig
+
+    data = Path(__file__).parent.parent / "jobs" / "data"
+    tables = [data / f"adult_{part}.parquet" for part in ("train", "test")]
+    if not all(table.is_file() for table in tables):
+        raise RunError(
+            f"{data}: the quick start's tables ship with the repository, not with the package; "
+            "clone it, or train on a table of your own with 'raysynth train TABLE'"
+        )
+    settings = {"table": str(tables[0]), "name": _free("quickstart", storage), "storage": storage}
+    told = _train(TrainConfig.load(None, {**settings, "epochs": epochs}))
+    path, out = Path(told["run"]), Path(told["run"]).with_suffix(".parquet")
+    with _display(Path(os.devnull)) as show:
+        from raysynth.stages.sample import sample as stage
+
+        stage(path, out, told["rows"], show=show)
+        show.say(f"table: {out}  ({told['rows']:,} rows)")
+        judged = _evaluate(path, str(tables[1]), str(tables[0]), None, 0, show)
+    _tell({**told, "table": str(out), **judged}, as_json)
+
+
+def _free(name: str, storage: str) -> str:
+    """The first of name, name-2, ... that holds no finished run: one of them may resume."""
+    from raysynth.run import MANIFEST
+
+    number = 1
+    while (Path(storage) / (chosen := f"{name}-{number}" if number > 1 else name)).joinpath(
+        MANIFEST
+    ).exists():
+        number += 1
+    return chosen
+
+
+def _find(run: str, storage: str) -> Path:
+    path = Path(run)
+    return path if path.exists() or not (Path(storage) / run).exists() else Path(storage) / run
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"--set: expected KEY=VALUE, got no '=' in '{key}'")
+    with contextlib.suppress(ValueError):
+        return key, json.loads(value)
+    return key, value
+
+
+def _given(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise GivenError("--given: expected COLUMN=VALUE, got no '='")
+    return key, value
+
+
+def _figures(report: Any) -> Table:
+    table = Table(title=f"against {report.rows['real']:,} real rows", title_justify="left")
+    for name in ("figure", "synthetic", "ceiling", "floor", "better"):
+        table.add_column(name, justify="left" if name in ("figure", "better") else "right")
+    for figure in report.figures:
+        values = (figure.synthetic, figure.ceiling, figure.floor)
+        shown = ["-" if value is None else f"{value:.4f}" for value in values]
+        label = f"{figure.name} ({figure.unit})" if figure.unit else figure.name
+        table.add_row(label, *shown, figure.better)
+    return table
+
+
+def _tell(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(value, default=str), flush=True)
+
+
+@contextlib.contextmanager
+def _display(log: Path) -> Iterator[Any]:
+    """A terminal display of our own, while all else that is written to stdout or stderr, by Ray's
+    processes too, goes to `log`."""
+    from raysynth.progress import Terminal
+    from raysynth.storage import writable
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with writable(log) as sink, os.fdopen(os.dup(2), "w") as stream:
+        console = Console(file=stream, stderr=True)
+        for number in (1, 2):
+            os.dup2(sink.fileno(), number)
+        try:
+            with Terminal(console) as show:
+                yield show
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, old in zip((1, 2), saved, strict=True):
+                os.dup2(old, number)
+                os.close(old)
+
+
+def main() -> None:
+    """The `raysynth` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except RaysynthError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,115 @@
+"""What a long job says while it works: phases with rows, rows a second and time left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Show(Protocol):
+    """Where progress goes. Never given a cell value."""
+
+    @contextmanager
+    def phase(self, name: str, rows: int | None) -> Iterator["Phase"]:
+        """Open a phase of `rows` rows in all, or of a number not yet known."""
+        ...
+
+    def say(self, line: str) -> None:
+        """One line for the user."""
+        ...
+
+
+class Phase(Protocol):
+    """A phase in progress."""
+
+    def at(self, rows: int, note: str = "") -> None:
+        """`rows` are done; `note` says what else is worth seeing."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def phase(self, name: str, rows: int | None) -> Iterator["Silent"]:
+        """A phase nobody sees."""
+        yield self
+
+    def at(self, rows: int, note: str = "") -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
+class Terminal:
+    """One live display on standard error; a line a phase where that is no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>4.0f}%"),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.console.is_terminal:
+            self.progress.stop()
+
+    @contextmanager
+    def phase(self, name: str, rows: int | None) -> Iterator["_Bar"]:
+        """A bar of its own; a closing line where there is no terminal."""
+        bar = _Bar(self.progress, self.progress.add_task(name, total=rows, note=""))
+        yield bar
+        task = bar.task
+        if rows is None:
+            self.progress.update(task.id, total=task.completed)
+        self.progress.stop_task(task.id)
+        if not self.console.is_terminal:
+            seconds = task.elapsed or 0.0
+            self.console.print(
+                f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s"
+                f"{' · ' + task.fields['note'] if task.fields['note'] else ''}"
+            )
+
+    def say(self, line: str) -> None:
+        """One line above the bars."""
+        self.progress.console.print(line, highlight=False)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, number: object) -> None:
+        self.progress = progress
+        self.task: Task = next(task for task in progress.tasks if task.id == number)
+
+    def at(self, rows: int, note: str = "") -> None:
+        """Move the bar."""
+        self.progress.update(self.task.id, completed=rows, note=note)
+
+
+class _Rate(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or nothing before there is one."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:>11,.0f} rows/s" if speed else " " * 18)

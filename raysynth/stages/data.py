@@ -1,0 +1,167 @@
+"""Ray Data: stream a table through summary and encoding, and write its codes shuffled.
+
+Both passes read the same numbered fragments (row groups), so a row's id, and with it every random
+choice, is the same whatever the number of workers, the order they finish in, and retries. The
+shuffle is a sort by a one-to-one hash of the row id: distributed, deterministic, each row once.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import ray
+
+from raysynth import models, shards
+from raysynth.config import TrainConfig
+from raysynth.errors import RunError, TableError
+from raysynth.hashing import Ids, mix
+from raysynth.progress import Show
+from raysynth.schema import Schema
+from raysynth.storage import Fragment, fragments, read, write, write_bytes
+from raysynth.summary import Summary, merge, summarise
+from raysynth.table import TableCodec
+
+CODES, CODECS, INPUT = "codes", "table.json", "table.parquet"
+_SHUFFLE = 7  # the stream of the hash that orders rows
+
+Table = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
+
+
+def stage(table: Table, work: Path) -> Path:
+    """Where the table's Parquet is: where it lies, or a copy in `work` of what is no Parquet.
+
+    Raises `TableError` for what is no table.
+    """
+    if isinstance(table, str | Path) and Path(table).suffix.lower() != ".csv":
+        return Path(table)
+    if isinstance(table, ray.data.Dataset):
+        table.write_parquet(str(work / "table"))
+        return work / "table"
+    write([collect(table)], work / INPUT)
+    return work / INPUT
+
+
+def collect(table: Table) -> pa.Table:
+    """The whole table in memory. Raises `TableError` for what is no table."""
+    if isinstance(table, str | Path):
+        return read(table)
+    if isinstance(table, ray.data.Dataset):
+        return pa.concat_tables(table.iter_batches(batch_size=None, batch_format="pyarrow"))
+    if isinstance(table, pd.DataFrame):
+        return _from_pandas(table)
+    if not isinstance(table, pa.Table):
+        raise TableError(
+            "expected a path, a pandas DataFrame, a pyarrow Table or a Ray Dataset, got "
+            f"{type(table).__name__}"
+        )
+    return table
+
+
+def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[TableCodec, int]:
+    """Summarise the table, fit its codecs, write its codes into `work`; gives codecs and rows.
+
+    What is already there from an interrupted call is used as it is. Raises `TableError`.
+    """
+    arrow, found = fragments(source)
+    schema = Schema.infer(arrow, config.drop, config.categories)
+    rows = sum(fragment.rows for fragment in found)
+    if (work / CODES / shards.INDEX).is_file():
+        return _codecs(work), rows
+    if rows == 0:
+        raise TableError(f"{config.table}: the table is empty; expected rows")
+    summary = _summarise(found, schema, rows, show)
+    kinds = {**models.get(config.family).CODECS}
+    table = TableCodec.fit(summary, kinds, least=config.least, modes=config.modes)
+    write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
+    _encode(found, table, config.seed, work / CODES, rows, show)
+    return table, rows
+
+
+def _codecs(work: Path) -> TableCodec:
+    try:
+        return TableCodec.from_json(json.loads((work / CODECS).read_text()))
+    except (OSError, ValueError, KeyError):
+        raise RunError(
+            f"{work}: what an interrupted training left is damaged; delete this folder and repeat "
+            "the command to start anew"
+        ) from None
+
+
+def _summarise(found: list[Fragment], schema: Schema, rows: int, show: Show) -> Summary:
+    def block(batch: pa.Table) -> pa.Table:
+        piece, ids = _read(batch, schema)
+        return pa.table({"summary": [summarise(piece, ids, schema).to_bytes()]})
+
+    total = None
+    with show.phase("summarise", rows) as phase:
+        for row in _over(found).map_batches(block, **_ONE).iter_rows():
+            part = Summary.from_bytes(row["summary"])
+            total = part if total is None else merge([total, part])
+            phase.at(total.rows, f"{len(schema.columns)} columns")
+    assert total is not None, "a table with rows has fragments"
+    return total
+
+
+def _encode(
+    found: list[Fragment], table: TableCodec, seed: int, folder: Path, rows: int, show: Show
+) -> None:
+    value = table.to_json()
+
+    def block(batch: pa.Table) -> pa.Table:
+        codec = TableCodec.from_json(value)
+        piece, ids = _read(batch, codec.schema)
+        return shards.pack(codec.encode(piece, ids, seed), mix(ids, seed, _SHUFFLE))
+
+    def save(batch: pa.Table) -> pa.Table:
+        kept = [shards.write(batch, folder)] if batch.num_rows else []
+        names, counts = ([piece[place] for piece in kept] for place in (0, 1))
+        return pa.table({"name": pa.array(names, pa.string()), "rows": pa.array(counts, pa.int64())})
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces, done = [], 0
+    with show.phase("encode", rows) as phase:
+        encoded = _over(found).map_batches(block, **_ONE).sort(shards.KEY)
+        written = encoded.map_batches(save, batch_format="pyarrow", batch_size=None)
+        for row in written.iter_rows():
+            pieces.append((row["name"], row["rows"]))
+            done += row["rows"]
+            phase.at(done, f"{_row_bytes(table)} bytes a row")
+    assert done == rows, f"{done} of {rows} rows were encoded"
+    shards.publish(folder, pieces)
+
+
+_ONE: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
+
+
+def _over(found: list[Fragment]) -> ray.data.Dataset:
+    items = [asdict(fragment) for fragment in found if fragment.rows]
+    return ray.data.from_items(items, override_num_blocks=min(len(items), 200))
+
+
+def _read(batch: pa.Table, schema: Schema) -> tuple[pa.Table, Ids]:
+    """The rows of the fragment that a batch of one names, and their ids."""
+    fragment = Fragment(**batch.to_pylist()[0])
+    ids = np.arange(fragment.start, fragment.start + fragment.rows, dtype=np.uint64)
+    return fragment.read(list(schema.names)), ids
+
+
+def _row_bytes(table: TableCodec) -> int:
+    layout = table.layout
+    return len(layout.choices) * layout.index_dtype.itemsize + 4 * len(layout.scalars)
+
+
+def _from_pandas(frame: pd.DataFrame) -> pa.Table:
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        # pyarrow's message quotes cells; the column's name is all that may be said.
+        columns = [name for name in frame.columns.astype(str) if f"column {name} " in str(error)]
+        which = f"column '{columns[0]}'" if columns else "a column, or a repeated column name,"
+        raise TableError(
+            f"{which} of the DataFrame does not convert to one Arrow type; give each column one "
+            "type and a name of its own"
+        ) from None

@@ -1,0 +1,124 @@
+"""Ray Data: a run to a table of any size, by the same `Sampler` that a small request uses.
+
+Pieces of the table are drawn by `workers` actors and written in order as they come, so memory holds
+a few pieces however many rows are asked for.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from raysynth.progress import Show, Silent
+from raysynth.run import open_run
+from raysynth.sampler import CHUNK, GROUP, Drawn, Sampler
+from raysynth.storage import write
+
+PIECE = CHUNK * GROUP
+LARGE = 5_000_000  # rows past which a request goes to Ray unasked
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a sample came to: rows written, rows drawn to have them, rows made to fit `given`."""
+
+    path: Path
+    rows: int
+    tried: int
+    forced: int
+
+
+def sample(
+    path: str | Path,
+    out: str | Path,
+    rows: int,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    show: Show | None = None,
+) -> Sampled:
+    """Draw `rows` rows of the run at `path` into the .parquet or .csv file `out`.
+
+    In this process by default; over `workers` Ray actors where given, or where rows are many.
+    The rows are the same either way. Raises `RunError`, `GivenError`, `StorageError`.
+    """
+    show = show or Silent()
+    sampler = Sampler.open(open_run(path))
+    sampler.slots(given or {})  # what cannot be given is told before any row is drawn
+    if workers is None and rows > LARGE:
+        workers = os.cpu_count() or 1
+    counts = [0, 0, 0]
+
+    def tables() -> Iterator[pa.Table]:
+        pieces = (
+            sampler.stream(rows, seed, given)
+            if workers is None
+            else _on_ray(Path(path).absolute(), rows, seed, dict(given or {}), workers)
+        )
+        empty = True
+        for drawn in pieces:
+            for place, count in enumerate((drawn.table.num_rows, drawn.tried, drawn.forced)):
+                counts[place] += count
+            phase.at(counts[0])
+            empty = False
+            yield drawn.table
+        if empty:
+            yield sampler.table.schema.arrow.empty_table()
+
+    with show.phase("sample", rows) as phase:
+        write(tables(), out)
+    return Sampled(Path(out), *counts)
+
+
+def _on_ray(
+    path: Path, rows: int, seed: int, given: dict[str, Any], workers: int
+) -> Iterator[Drawn]:
+    import ray  # here, so that a small request does not wait for it
+
+    from raysynth.stages import cluster
+
+    own = cluster.connect(workers)
+    threads = cluster.cpus_per_worker(None, workers, own)
+    pieces = -(-rows // PIECE)
+    data = ray.data.range(pieces, override_num_blocks=max(1, min(pieces, 10_000)))
+    # Pieces come in any order but are written in theirs.
+    data.context.execution_options.preserve_order = True
+    drawn = data.map_batches(
+        _Drawer,
+        fn_constructor_args=(str(path), rows, seed, given, threads),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    for batch in drawn.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        facts = batch.select(_FACTS).slice(0, 1).to_pylist()[0]
+        yield Drawn(batch.drop_columns(_FACTS), facts[_FACTS[0]], facts[_FACTS[1]])
+
+
+_FACTS = ["\x00tried", "\x00forced"]
+
+
+class _Drawer:
+    """An actor with the run open."""
+
+    def __init__(
+        self, path: str, rows: int, seed: int, given: dict[str, Any], threads: int
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.sampler = Sampler.open(path)
+        self.rows, self.seed, self.given = rows, seed, given
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        start = batch.column("id")[0].as_py() * PIECE
+        count = min(PIECE, self.rows - start)
+        (drawn,) = self.sampler.stream(count, self.seed, self.given, start)
+        table = drawn.table
+        for name, fact in zip(_FACTS, (drawn.tried, drawn.forced), strict=True):
+            table = table.append_column(name, pa.repeat(fact, table.num_rows))
+        return table
