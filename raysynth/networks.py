@@ -1,25 +1,9 @@
 """Layers that families of generators share. Shapes: B rows, W dense width."""
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from raysynth.layout import Codes, Layout
-
-
-class Residual(nn.Module):
-    """A fully connected layer, batch norm and ReLU, with its input kept beside its output.
-
-    Input (B, in_width), output (B, out_width + in_width). Source: Xu et al., NeurIPS 2019, 4.4.
-    """
-
-    def __init__(self, in_width: int, out_width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(in_width, out_width)
-        self.norm = nn.BatchNorm1d(out_width)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The layer's output, new part first."""
-        return torch.cat([torch.relu(self.norm(self.linear(inputs))), inputs], dim=1)
 
 
 def gumbel(like: Tensor, generator: Generator) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raysynth.errors import ConfigError, TableError, nearest
 
@@ -112,6 +113,8 @@ def select(table: pa.Table, schema: Schema) -> pa.Table:
                     f"column '{column.name}' should be {column.type} but is {array.type} and "
                     "does not convert without loss"
                 ) from None
+        if pa.types.is_floating(column.type):
+            array = pc.if_else(pc.is_nan(array), pa.scalar(None, column.type), array)
         arrays.append(array)
     return pa.table(arrays, schema=schema.arrow)
 

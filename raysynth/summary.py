@@ -141,8 +141,6 @@ def _counters(column: Column, array: pa.ChunkedArray) -> Counters:
         return Counters(array.null_count, 0, None, None, _count(array))
     infinities = 0
     if pa.types.is_floating(array.type):
-        # NaN is "missing" to every tool that writes Parquet; the sample treats it so too.
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
         infinities = pc.sum(pc.is_inf(array)).as_py() or 0
     ends = pc.min_max(array).as_py()
     return Counters(array.null_count, infinities, ends["min"], ends["max"], None)

@@ -1,0 +1,254 @@
+"""Judge a synthetic table: every figure beside a ceiling and a floor, so that it can be read.
+
+- **synthetic**: the synthetic table against `real`, rows the model never saw where there are any;
+- **ceiling**: the training rows against `real`: what a perfect generator would score;
+- **floor**: every column of the training rows (of `real`, where there are none) shuffled on its
+  own, against `real`: what a generator scores that knows each column and no relation.
+
+All three are compared on the same number of rows: that of the smallest table, `ROWS` at most, drawn
+with a seed. Copies alone are counted over all rows, since a share does not grow with the rows that
+are looked up. The same tables, seed and library versions give the same report on any number of
+cores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.errors import TableError
+from raysynth.frames import permuted, subsample
+from raysynth.metrics import copies, detection, marginals, pairs, utility
+from raysynth.schema import Schema, select
+
+VERSION = 1
+ROWS = 20_000
+FEWEST = 10  # rows: under this three folds and a shape say nothing
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measurement taken three times; `ceiling` is None where no training rows were given."""
+
+    synthetic: float
+    ceiling: float | None
+    floor: float
+
+
+@dataclass(frozen=True)
+class Figure(Score):
+    """A score with its name, its unit, which way is better, and how to read it."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    note: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `judge` found. No cell value is in it; column names are."""
+
+    figures: tuple[Figure, ...]
+    columns: dict[str, Score]
+    pairs: dict[tuple[str, str], Score]
+    rows: dict[str, int | None]
+    target: str
+    seed: int
+    version: int = VERSION
+
+    @property
+    def worst_column(self) -> str:
+        """The column whose synthetic shape is the lowest; the first of several."""
+        return min(self.columns, key=lambda name: self.columns[name].synthetic)
+
+    @property
+    def worst_pair(self) -> tuple[str, str] | None:
+        """The pair whose synthetic trend is the lowest; None for a table of one column."""
+        return min(self.pairs, key=lambda names: self.pairs[names].synthetic, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value: figures, columns and pairs each with synthetic, ceiling, floor."""
+        worst = self.worst_pair
+        return {
+            "version": self.version,
+            "seed": self.seed,
+            "target": self.target,
+            "rows": dict(self.rows),
+            "figures": [asdict(figure) for figure in self.figures],
+            "columns": [{"column": name, **asdict(s)} for name, s in self.columns.items()],
+            "pairs": [{"columns": list(names), **asdict(s)} for names, s in self.pairs.items()],
+            "worst_column": self.worst_column,
+            "worst_pair": None if worst is None else list(worst),
+        }
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The three tables to hold against `real`."""
+
+    real: pa.Table
+    synthetic: pa.Table
+    ceiling: pa.Table | None
+    floor: pa.Table
+
+    def cut(self, rows: int, seed: int) -> "_Tables":
+        """The same tables, `rows` rows of each."""
+
+        def drawn(table: pa.Table, place: int) -> pa.Table:
+            return subsample(table, rows, np.random.default_rng([seed, place]))
+
+        ceiling = None if self.ceiling is None else drawn(self.ceiling, 2)
+        return _Tables(drawn(self.real, 0), drawn(self.synthetic, 1), ceiling, drawn(self.floor, 3))
+
+    def three(self, measure: Callable[[pa.Table], T]) -> tuple[T, T | None, T]:
+        """What `measure` says of each: synthetic, ceiling, floor."""
+        ceiling = None if self.ceiling is None else measure(self.ceiling)
+        return measure(self.synthetic), ceiling, measure(self.floor)
+
+
+def judge(
+    synthetic: pa.Table,
+    real: pa.Table,
+    train: pa.Table | None,
+    schema: Schema,
+    target: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Hold a synthetic table against `real` rows; the module says what is compared with what.
+
+    `real` should be rows the model was not trained on, `train` those it was. Without `train` there
+    is no ceiling, and copies are looked for in `real`. `target` is the column of the utility
+    figures (default: `utility.default_target`). A table of one column has no trend and nothing to
+    learn from, so those figures are left out.
+
+    Raises `TableError` for columns that are missing or of another type, an unknown target, and
+    fewer than `FEWEST` rows in a table.
+    """
+    target = schema[utility.default_target(schema) if target is None else target].name
+    synthetic, real = select(synthetic, schema), select(real, schema)
+    train = None if train is None else select(train, schema)
+    counts = _counts(synthetic, real, train)
+    source = real if train is None else train
+    whole = _Tables(real, synthetic, train, permuted(source, np.random.default_rng([seed, 4])))
+    rows = min(ROWS, *(count for count in counts.values() if count is not None))
+    drawn = whole.cut(rows, seed)
+    columns = _merged(drawn.three(lambda table: marginals.scores(drawn.real, table, schema)))
+    trends = _merged(drawn.three(lambda table: pairs.scores(drawn.real, table, schema)))
+    figures = [_figure("shape", _mean(columns))]
+    figures += [_figure("trend", _mean(trends))] if trends else []
+    figures += [_figure("detection", _detected(drawn, schema, seed))]
+    figures += _useful(drawn, schema, target, seed) if trends else []
+    figures += [_figure("copies", _copied(whole, source, schema))]
+    return Report(tuple(figures), columns, trends, counts | {"compared": rows}, target, seed)
+
+
+def _counts(synthetic: pa.Table, real: pa.Table, train: pa.Table | None) -> dict[str, int | None]:
+    tables = {"synthetic": synthetic, "real": real, "train": train}
+    for name, table in tables.items():
+        if table is not None and table.num_rows < FEWEST:
+            raise TableError(
+                f"a report needs at least {FEWEST} rows of each table, but the {name} table has "
+                f"{table.num_rows}; give it more"
+            )
+    return {name: None if table is None else table.num_rows for name, table in tables.items()}
+
+
+def _merged(
+    three: tuple[dict[K, float], dict[K, float] | None, dict[K, float]],
+) -> dict[K, Score]:
+    synthetic, ceiling, floor = three
+    return {
+        key: Score(synthetic[key], None if ceiling is None else ceiling[key], floor[key])
+        for key in synthetic
+    }
+
+
+def _mean(scores: Mapping[Any, Score]) -> Score:
+    ceilings = [score.ceiling for score in scores.values() if score.ceiling is not None]
+    return Score(
+        fmean(score.synthetic for score in scores.values()),
+        fmean(ceilings) if ceilings else None,
+        fmean(score.floor for score in scores.values()),
+    )
+
+
+def _detected(tables: _Tables, schema: Schema, seed: int) -> Score:
+    # The same folds for all three, so that they differ by the tables alone.
+    return Score(
+        *tables.three(
+            lambda table: detection.auc(
+                tables.real, table, schema, np.random.default_rng([seed, 5]), ROWS
+            )
+        )
+    )
+
+
+def _useful(tables: _Tables, schema: Schema, target: str, seed: int) -> list[Figure]:
+    synthetic, ceiling, floor = tables.three(
+        lambda table: utility.score(
+            table, tables.real, schema, target, np.random.default_rng([seed, 6])
+        )
+    )
+    score = Score(synthetic.score, None if ceiling is None else ceiling.score, floor.score)
+    figures = [_figure("utility", score, synthetic.unit)]
+    if synthetic.f1 is not None and floor.f1 is not None:
+        f1 = Score(synthetic.f1, None if ceiling is None else ceiling.f1, floor.f1)
+        figures.append(_figure("f1", f1))
+    return figures
+
+
+def _copied(tables: _Tables, source: pa.Table, schema: Schema) -> Score:
+    """Unlike elsewhere the ceiling is of `real`: rows nobody could have copied from training."""
+    return Score(
+        copies.share(tables.synthetic, source, schema),
+        None if tables.ceiling is None else copies.share(tables.real, source, schema),
+        copies.share(tables.floor, source, schema),
+    )
+
+
+_UNITS = {"shape": "score", "trend": "score", "f1": "F1", "detection": "AUC", "copies": "share"}
+_NOTES = {
+    "shape": (
+        "How near each column's own distribution comes to the real one, 1 being the same, as a "
+        "mean over columns; the floor is high here, since it keeps every column and loses only "
+        "relations."
+    ),
+    "trend": (
+        "How near the relation of each two columns comes to the real one, 1 being the same, as a "
+        "mean over pairs."
+    ),
+    "detection": (
+        "How well a classifier tells these rows from real ones: 0.5 is not at all, 1 is always."
+    ),
+    "utility": (
+        "How well a model that learned from these rows predicts the target of real ones: chance "
+        "is 0.5 in AUC and 0 in R2, perfect is 1."
+    ),
+    "f1": (
+        "The same model's balance of precision and recall for the rarer of two classes (the mean "
+        "over classes where there are more), 1 being perfect."
+    ),
+    "copies": (
+        "The share of rows that equal a training row in every column; the ceiling is that share "
+        "among real rows, and much more than that means rows were remembered."
+    ),
+}
+
+
+def _figure(name: str, score: Score, unit: str | None = None) -> Figure:
+    return Figure(
+        score.synthetic,
+        score.ceiling,
+        score.floor,
+        name=name,
+        unit=unit or _UNITS[name],
+        better="lower" if name in ("detection", "copies") else "higher",
+        note=_NOTES[name],
+    )

@@ -1,0 +1,114 @@
+"""Reports: ceiling and floor, determinism, JSON, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raysynth import frames
+from raysynth.errors import TableError
+from raysynth.judge import Report, judge
+from raysynth.schema import Schema
+
+DATA = Path(__file__).parent.parent / "jobs" / "data"
+
+
+@pytest.fixture(scope="module")
+def adult() -> tuple[pa.Table, pa.Table, Schema]:
+    """Adult's training rows, its test rows, its schema: 4,000 rows of each, for speed."""
+    train, test = (pq.read_table(DATA / f"adult_{part}.parquet") for part in ("train", "test"))
+    return train.slice(0, 4000), test.slice(0, 4000), Schema.infer(train.schema)
+
+
+@pytest.fixture(scope="module")
+def copied(adult: tuple[pa.Table, pa.Table, Schema]) -> Report:
+    """A generator that hands out its training rows."""
+    train, test, schema = adult
+    return judge(train, test, train, schema, "income")
+
+
+def figures(report: Report) -> dict[str, dict[str, object]]:
+    return {figure["name"]: figure for figure in report.to_json()["figures"]}
+
+
+def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
+    found = {figure.name: figure for figure in copied.figures}
+    assert list(found) == ["shape", "trend", "detection", "utility", "f1", "copies"]
+    for name in ("trend", "utility", "f1"):
+        assert found[name].ceiling is not None
+        assert found[name].floor < found[name].ceiling
+    assert found["detection"].floor > 0.9
+    assert found["detection"].synthetic < 0.58
+    assert found["copies"].synthetic == 1.0
+    assert found["copies"].ceiling < 0.01
+    assert found["shape"].floor > 0.97
+
+
+def test_report_is_json_with_names_rows_and_the_worst(copied: Report) -> None:
+    value = json.loads(json.dumps(copied.to_json(), allow_nan=False))
+    assert value["version"] == 1
+    assert value["target"] == "income"
+    assert value["rows"] == {"synthetic": 4000, "real": 4000, "train": 4000, "compared": 4000}
+    assert len(value["columns"]) == 15
+    assert len(value["pairs"]) == 105
+    assert value["worst_column"] in copied.columns
+    assert min(p["synthetic"] for p in value["pairs"]) == next(
+        p["synthetic"] for p in value["pairs"] if p["columns"] == value["worst_pair"]
+    )
+    kept = {"name", "unit", "better", "synthetic", "ceiling", "floor", "note"}
+    assert all(set(figure) == kept for figure in value["figures"])
+
+
+def small(rows: int, seed: int) -> pa.Table:
+    g = np.random.default_rng(seed)
+    x = g.normal(size=rows)
+    return pa.table({"x": x, "y": x > 0, "n": pa.array(x, mask=x > 1)})
+
+
+def test_same_seed_same_report_and_rows_are_those_of_the_smallest() -> None:
+    tables = small(300, 1), small(200, 2), small(250, 3)
+    schema = Schema.infer(tables[0].schema)
+    one = judge(*tables, schema, seed=7)
+    assert one == judge(*tables, schema, seed=7)
+    assert one != judge(*tables, schema, seed=8)
+    assert one.rows["compared"] == 200
+    assert one.target == "y"
+
+
+def test_without_training_rows_there_is_no_ceiling() -> None:
+    real = small(200, 1)
+    schema = Schema.infer(real.schema)
+    report = judge(frames.permuted(real, np.random.default_rng(3)), real, None, schema)
+    assert {figure.ceiling for figure in report.figures} == {None}
+    assert report.rows["train"] is None
+    assert figures(report)["shape"]["synthetic"] == pytest.approx(1.0)
+    assert figures(judge(real, real, None, schema))["copies"]["synthetic"] == 1.0
+
+
+def test_one_column_has_no_trend_and_no_utility() -> None:
+    table = pa.table({"b": [True, False, None] * 20})
+    report = judge(table, table, table, Schema.infer(table.schema))
+    assert [figure.name for figure in report.figures] == ["shape", "detection", "copies"]
+    assert report.worst_pair is None
+    assert report.to_json()["worst_pair"] is None
+
+
+def test_a_number_as_target_has_r2_and_no_f1() -> None:
+    table = small(200, 1)
+    found = figures(judge(table, small(200, 2), table, Schema.infer(table.schema), "x"))
+    assert found["utility"]["unit"] == "R2"
+    assert "f1" not in found
+
+
+def test_unusable_tables_are_refused_without_a_cell() -> None:
+    table = small(200, 1)
+    schema = Schema.infer(table.schema)
+    with pytest.raises(TableError, match=r"at least 10 rows.*the real table has 9"):
+        judge(table, table.slice(0, 9), table, schema)
+    with pytest.raises(TableError, match="lacks 'y'"):
+        judge(table.drop_columns(["y"]), table, None, schema)
+    with pytest.raises(TableError, match="no column is called 'z'"):
+        judge(table, table, None, schema, target="z")
