@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError
+from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,9 +95,13 @@ def _train(config: Any) -> dict[str, Any]:
     log = Path(config.storage) / f"{config.name}.log"
     logging.getLogger("ray").setLevel(logging.INFO)
     with _display(log) as show:
+        from raysynth.stages import cluster
         from raysynth.stages.train import train as stage
 
-        run = stage(config, show=show)
+        try:
+            run = stage(config, show=show)
+        finally:
+            cluster.disconnect()
         seconds = time.monotonic() - begun
         show.say(f"run: {run.path}  ({run.rows:,} rows, {seconds:.0f} s; Ray's log: {log})")
     return {
@@ -268,6 +272,8 @@ def _display(log: Path) -> Iterator[Any]:
             with Terminal(console) as show:
                 yield show
         finally:
+            if ours := sys.modules.get("raysynth.stages.cluster"):
+                ours.disconnect()  # before what Ray says of it could reach the terminal
             sys.stdout.flush()
             sys.stderr.flush()
             for number, old in zip((1, 2), saved, strict=True):
@@ -275,14 +281,23 @@ def _display(log: Path) -> Iterator[Any]:
                 os.close(old)
 
 
-def main() -> None:
-    """The `raysynth` command."""
+def main(*command: str) -> None:
+    """The `raysynth` command; `command` comes before what the shell gives (a job's own name)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        code = app([*command, *sys.argv[1:]], standalone_mode=False) or 0
+    except Stopped as stop:
+        code, said = 130, str(stop)
     except RaysynthError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
-        sys.exit(130)
+        code, said = 2, f"error: {error}"
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        # Typer's: a command, option or value it does not know. Without any it has shown the help.
+        usage = error.format_message()
+        code, said = 2, f"error: {usage}; --help lists what there is" if usage else ""
+    else:
+        said = "stopped; repeat the command" if code == 130 else ""
+    if said:
+        print(said, file=sys.stderr)
+    sys.exit(code)

@@ -1,4 +1,4 @@
-"""Settings as frozen values, from TOML and overrides; an unknown key names the nearest known one."""
+"""Settings as frozen values, from TOML and overrides; an unknown key names the nearest one."""
 
 import tomllib
 from collections.abc import Mapping
@@ -65,12 +65,14 @@ class TrainConfig(BaseModel):
         values: dict[str, Any] = {}
         if path is not None:
             try:
-                values = tomllib.loads(path.read_text())
+                values = tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
         overrides = dict(overrides or {})
-        model = {**values.get("model", {}), **overrides.pop("model", {})}
-        values = {**values, **overrides, "model": model}
+        models = [values.get("model", {}), overrides.pop("model", {})]
+        if not all(isinstance(model, Mapping) for model in models):
+            raise ConfigError("model: expected a table of the family's own settings")
+        values = {**values, **overrides, "model": {**models[0], **models[1]}}
         values.setdefault("name", default_name(values))
         return parse(cls, values)
 

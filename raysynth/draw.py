@@ -30,9 +30,7 @@ def uniform(window: Codes, layout: Layout, rows: int, generator: Generator) -> I
         yield Batch(window.take(_places(rows, window.rows, generator)), None)
 
 
-def by_category(
-    window: Codes, layout: Layout, rows: int, generator: Generator
-) -> Iterator[Batch]:
+def by_category(window: Codes, layout: Layout, rows: int, generator: Generator) -> Iterator[Batch]:
     """Training-by-sampling: every category gets its turn, however rare.
 
     A category column is drawn uniformly, a category of it with probability proportional to
@@ -51,17 +49,19 @@ class _CategoryIndex:
     """Rows of the window by category: `order` (columns, N) lists them category by category."""
 
     def __init__(self, window: Codes, layout: Layout) -> None:
-        slots = [span.slot for span in layout.categories]
         sizes = [span.size for span in layout.categories]
-        indices = window.indices[:, slots].long().T.contiguous()
-        self.order = indices.argsort(dim=1, stable=True)
-        counts = torch.zeros(len(slots), max(sizes), dtype=torch.int64, device=indices.device)
-        counts.scatter_add_(1, indices, torch.ones_like(indices))
-        weights = torch.log1p(counts.double())
-        self.counts = counts
-        self.starts = counts.cumsum(1) - counts
-        self.cumulative = weights.cumsum(1) / weights.sum(1, keepdim=True)
-        self.offsets = torch.tensor([0, *sizes[:-1]], device=indices.device).cumsum(0)
+        device = window.indices.device
+        self.order = torch.empty(len(sizes), window.rows, dtype=torch.int64, device=device)
+        self.counts = torch.empty(len(sizes), max(sizes), dtype=torch.int64, device=device)
+        # A column at a time: beside the order itself this needs memory for one column only.
+        for place, span in enumerate(layout.categories):
+            indices = window.indices[:, span.slot].contiguous()
+            self.order[place] = indices.argsort(stable=True)
+            self.counts[place] = indices.bincount(minlength=max(sizes))
+        self.starts = self.counts.cumsum(1) - self.counts
+        weights = self.counts.double().log1p().cumsum(1)
+        self.cumulative = weights / weights[:, -1:]  # ends in exactly 1, so no draw lies past it
+        self.offsets = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)
 
     def draw(self, rows: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Conditions (B,) and the rows (B,) drawn for them."""
@@ -69,9 +69,8 @@ class _CategoryIndex:
         uniform = torch.rand(
             2, rows, dtype=torch.float64, device=generator.device, generator=generator
         )
-        last = self.cumulative.shape[1] - 1
         category = torch.searchsorted(self.cumulative[column], uniform[0, :, None], right=True)
-        category = category[:, 0].clamp_(max=last)
+        category = category[:, 0]
         within = (uniform[1] * self.counts[column, category]).long()
         places = self.order[column, self.starts[column, category] + within]
         return self.offsets[column] + category, places

@@ -7,6 +7,8 @@
     ├── RunError       a run folder is absent, taken, torn, altered, or of another format
     └── StorageError   a place cannot be read or written, or is full
 
+    Stopped (no error: the user stopped a training, which can be resumed; exit code 130)
+
 Every message says what was expected, what came, and what to do. None holds a cell value: column
 names, kinds, counts and paths are all a message may carry.
 """
@@ -37,6 +39,14 @@ class RunError(RaysynthError):
 
 class StorageError(RaysynthError):
     """A place cannot be read or written, or is full."""
+
+
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """The user stopped a training, which left a checkpoint of `epoch` to resume from."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"stopped after epoch {epoch}; repeat the command to resume")
+        self.epoch = epoch
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

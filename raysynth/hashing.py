@@ -20,7 +20,7 @@ def mix(ids: Ids, seed: int, stream: int = 0) -> Ids:
     and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     with np.errstate(over="ignore"):
-        key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF) * _STEP + np.uint64(stream)
+        key = np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64) * _STEP + np.uint64(stream)
         return _finalise((ids.astype(np.uint64) ^ _finalise(key * _STEP + _STEP)) + _STEP)
 
 

@@ -1,5 +1,7 @@
-"""The training loop of one worker. It knows codes and a model, but no Ray: the same loop runs on a
-laptop, in each worker of a cluster, and on a machine that has no Ray at all.
+"""The training loop of one worker.
+
+It knows codes and a model, but no Ray: the same loop runs on a laptop, in each worker of a cluster,
+and on a machine that has no Ray at all.
 
 All randomness of an epoch comes from (seed, epoch, worker), so a run resumed at an epoch goes on as
 if it had never stopped: weights and optimizers are the whole state.

@@ -6,9 +6,10 @@ weight concentration 0.001, superfluous modes starved of weight. Fitting on dist
 their counts gives what fitting on rows gives, at a cost that depends on distinct values alone; past
 `POINTS` of them neighbours are joined, each group standing for its mean.
 
-Departure: the prior on a mode's variance is `PRIOR` of the column's variance, not all of it. With
-the whole variance as prior, a mode that holds 30,000 equal values keeps a width of 0.6 % of the
-column's spread, and a spike at zero decodes to values near zero.
+Departure: the prior on a mode's variance is `PRIOR` of the column's variance, not all of it, and
+that on its mean weighs `PRIOR` rows, not one. With the whole variance as prior, a mode that holds
+30,000 equal values keeps a width of 0.6 % of the column's spread, and a spike at zero decodes to
+values near zero.
 """
 
 from dataclasses import dataclass
@@ -35,46 +36,62 @@ class Mixture:
     def log_density(self, values: Floats) -> Floats:
         """Log of weight times density of each mode at `values` (B,): (B, M)."""
         scaled = (values[:, None] - self.means) / self.stds
-        return np.log(self.weights / self.stds) - 0.5 * (scaled * scaled + np.log(2 * np.pi))
+        log_peaks: Floats = np.log(self.weights / self.stds) - 0.5 * np.log(2 * np.pi)
+        return log_peaks - 0.5 * scaled * scaled
 
 
 def fit(values: Floats, modes: int, least: float, rounds: int = 100) -> Mixture:
-    """Fit at most `modes` modes to `values` (B,), keeping those of weight over `least`.
+    """Fit at most `modes` modes to `values` (B,), each of weight over `least`.
 
-    Deterministic: the first guess splits the points by Lloyd's rule from even quantiles.
+    A mode that comes to less is taken out and the fit goes on, so that the others spread over the
+    values it held. Deterministic: the first guess splits the points by Lloyd's rule from even
+    quantiles.
     """
+    largest = float(np.abs(values).max()) or 1.0  # the squares of very large floats would overflow
+    values = values / largest
     points, counts = _group(values)
     centre, spread = float(np.average(points, weights=counts)), float(values.std()) or 1.0
     points = (points - centre) / spread
     shares = _first_guess(points, counts, min(modes, len(points)))
-    before = -np.inf
-    for _ in range(rounds):
-        state = _Posterior.of(points, counts, shares)
-        joint = state.log_joint(points)
-        top = joint.max(axis=1)
-        shares = np.exp(joint - top[:, None])
-        total = shares.sum(axis=1)
-        shares /= total[:, None]
-        level = float(np.average(top + np.log(total), weights=counts))
-        if abs(level - before) < 1e-5:
+    while True:
+        before = -np.inf
+        for _ in range(rounds):
+            state = _Posterior.of(points, counts, shares)
+            joint = state.log_joint(points)
+            shares, level = _split(joint, counts)
+            if abs(level - before) < 1e-5:
+                break
+            before = level
+        weights = state.weights()
+        kept = weights > least
+        if kept.all():
             break
-        before = level
-    weights = state.weights()
-    kept = weights > least
+        shares, _ = _split(joint[:, kept], counts)
     return Mixture(
-        weights[kept] / weights[kept].sum(),
-        state.means[kept] * spread + centre,
-        np.sqrt(state.variances[kept]) * spread,
+        weights,
+        (state.means * spread + centre) * largest,
+        np.sqrt(state.variances) * spread * largest,
     )
+
+
+def _split(joint: Floats, counts: Floats) -> tuple[Floats, float]:
+    """Each mode's share of each point, (points, M), and the mean log of their sum."""
+    top = joint.max(axis=1)
+    shares = np.exp(joint - top[:, None])
+    total = shares.sum(axis=1)
+    shares /= total[:, None]
+    return shares, float(np.average(top + np.log(total), weights=counts))
 
 
 def _group(values: Floats) -> tuple[Floats, Floats]:
     points, counts = np.unique(values, return_counts=True)
     if len(points) <= POINTS:
         return points, counts.astype(np.float64)
-    # Equal shares of rows, cut between distinct values.
+    # Equal shares of rows, cut between distinct values. A value of a whole share or more stands
+    # alone: joined with a neighbour, a spike would move.
     place = (np.cumsum(counts) - counts) * POINTS // counts.sum()
-    starts = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
+    heavy = counts * POINTS >= counts.sum()
+    starts = np.flatnonzero(np.r_[True, place[1:] != place[:-1]] | heavy)
     sizes = np.add.reduceat(counts, starts).astype(np.float64)
     return np.add.reduceat(points * counts, starts) / sizes, sizes
 
@@ -111,7 +128,9 @@ class _Posterior:
         gaps = points[:, None] - means
         scatter = (weighted * gaps * gaps).sum(axis=0)
         after = held[::-1].cumsum()[::-1] - held
-        precision, freedom = 1.0 + held, 1.0 + held
+        # The prior's pull on a mean is as weak as on a variance: one of a whole row would draw a
+        # mode of equal values off them by many of its widths.
+        precision, freedom = PRIOR + held, 1.0 + held
         variances = (PRIOR + scatter + held / precision * means**2 * PRIOR) / freedom
         return cls(
             (1.0 + held, CONCENTRATION + after),
@@ -137,4 +156,5 @@ class _Posterior:
         a, b = self.sticks
         left = np.cumprod(np.r_[1.0, (b / (a + b))[:-1]])
         weights: Floats = a / (a + b) * left
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights

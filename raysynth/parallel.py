@@ -42,7 +42,7 @@ def average_statistics(model: nn.Module) -> None:
     for name, tensor in model.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             dist.all_reduce(tensor)
-            tensor /= workers()
+            tensor.div_(workers())
 
 
 def agree(flag: bool, device: torch.device) -> bool:
@@ -60,5 +60,6 @@ def _average_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
     flat /= workers()
-    for weight, piece in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+    pieces = torch.split(flat, [weight.numel() for weight in weights])
+    for weight, piece in zip(weights, pieces, strict=True):
         weight.grad = piece.view_as(weight)

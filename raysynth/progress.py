@@ -26,6 +26,10 @@ class Show(Protocol):
 class Phase(Protocol):
     """A phase in progress."""
 
+    def begin(self, rows: int) -> None:
+        """The work itself starts now, `rows` being done already: rates count from here."""
+        ...
+
     def at(self, rows: int, note: str = "") -> None:
         """`rows` are done; `note` says what else is worth seeing."""
         ...
@@ -38,6 +42,9 @@ class Silent:
     def phase(self, name: str, rows: int | None) -> Iterator["Silent"]:
         """A phase nobody sees."""
         yield self
+
+    def begin(self, rows: int) -> None:
+        """Nothing."""
 
     def at(self, rows: int, note: str = "") -> None:
         """Nothing."""
@@ -59,6 +66,9 @@ class Terminal:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
             console=self.console,
+            # What others print is not ours to draw: it goes where they sent it.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> Self:
@@ -78,7 +88,7 @@ class Terminal:
     @contextmanager
     def phase(self, name: str, rows: int | None) -> Iterator["_Bar"]:
         """A bar of its own; a closing line where there is no terminal."""
-        bar = _Bar(self.progress, self.progress.add_task(name, total=rows, note=""))
+        bar = _Bar(self.progress, self.progress.add_task(name, total=rows, note="", base=0))
         yield bar
         task = bar.task
         if rows is None:
@@ -86,10 +96,8 @@ class Terminal:
         self.progress.stop_task(task.id)
         if not self.console.is_terminal:
             seconds = task.elapsed or 0.0
-            self.console.print(
-                f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s"
-                f"{' · ' + task.fields['note'] if task.fields['note'] else ''}"
-            )
+            note = f" · {task.fields['note']}" if task.fields["note"] else ""
+            self.console.print(f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s{note}")
 
     def say(self, line: str) -> None:
         """One line above the bars."""
@@ -101,6 +109,10 @@ class _Bar:
         self.progress = progress
         self.task: Task = next(task for task in progress.tasks if task.id == number)
 
+    def begin(self, rows: int) -> None:
+        """Start the clock, and count from `rows`."""
+        self.progress.reset(self.task.id, completed=rows, base=rows, note="")
+
     def at(self, rows: int, note: str = "") -> None:
         """Move the bar."""
         self.progress.update(self.task.id, completed=rows, note=note)
@@ -110,6 +122,6 @@ class _Rate(ProgressColumn):
     """Rows a second."""
 
     def render(self, task: Task) -> Text:
-        """The rate, or nothing before there is one."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:>11,.0f} rows/s" if speed else " " * 18)
+        """The rate since the phase began, or nothing before there is one."""
+        done, seconds = task.completed - task.fields["base"], task.finished_time or task.elapsed
+        return Text(f"{done / seconds:>11,.0f} rows/s" if done and seconds else " " * 18)

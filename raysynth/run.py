@@ -13,6 +13,7 @@ to resume (encoded rows among it); it is gone before the manifest is written.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError
 from raysynth.learn import load_weights
 from raysynth.models import TableModel
-from raysynth.storage import whole, write_bytes
+from raysynth.storage import reason, whole, write_bytes
 from raysynth.table import TableCodec
 
 FORMAT = 1
@@ -109,11 +110,17 @@ def save_run(
 
 
 def add_files(run: Run, files: Mapping[str, bytes]) -> Run:
-    """Put more files (a report) into a run and its manifest."""
+    """Put more files (a report) into a run and its manifest.
+
+    Files to be replaced leave the manifest first, so the run stays sound wherever this is stopped.
+    """
+    facts = {name: value for name, value in run.manifest.items() if name != "digest"}
+    entries = {name: entry for name, entry in facts["files"].items() if name not in files}
+    if entries != facts["files"]:
+        _write_manifest(run.path, {**facts, "files": entries})
     for name, data in files.items():
         write_bytes(run.path / name, data)
-    entries = {**run.manifest["files"], **{name: _entry(data) for name, data in files.items()}}
-    facts = {name: value for name, value in run.manifest.items() if name != "digest"}
+        entries[name] = _entry(data)
     _write_manifest(run.path, {**facts, "files": entries})
     return open_run(run.path)
 
@@ -125,18 +132,19 @@ def open_run(path: str | Path) -> Run:
     its format is another.
     """
     path = Path(path)
-    if not (path / MANIFEST).is_file():
-        if (path / WORK).is_dir():
+    try:
+        found, working = (path / MANIFEST).is_file(), (path / WORK).is_dir()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {reason(error)}") from None
+    if not found:
+        if working:
             raise RunError(
                 f"{path}: its training is not finished; repeat the train command to resume it"
             )
         raise RunError(f"{path}: not a run folder (no {MANIFEST}); train one first")
     manifest = _read_manifest(path)
     for name, entry in manifest["files"].items():
-        try:
-            data = (path / name).read_bytes()
-        except OSError:
-            raise RunError(f"{path}: the run is torn, '{name}' is missing; copy it again") from None
+        data = _read(path, name)
         if _entry(data) != entry:
             raise RunError(
                 f"{path}: '{name}' is not what was saved ({len(data)} bytes, {entry['bytes']} "
@@ -145,12 +153,22 @@ def open_run(path: str | Path) -> Run:
     return Run(path, manifest)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read(path: Path, name: str) -> bytes:
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        return (path / name).read_bytes()
+    except FileNotFoundError:
+        raise RunError(f"{path}: the run is torn, '{name}' is missing; copy it again") from None
+    except OSError as error:
+        raise RunError(f"{path}: '{name}' cannot be read: {reason(error)}") from None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    data = _read(path, MANIFEST)
+    try:
+        manifest: dict[str, Any] = json.loads(data)
         facts = {name: value for name, value in manifest.items() if name != "digest"}
         form, sound = manifest["format"], manifest["digest"] == _digest(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         form, sound, manifest = FORMAT, False, {}
     if form != FORMAT:
         raise RunError(
@@ -165,7 +183,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _write_manifest(path: Path, facts: dict[str, Any]) -> None:
     manifest = {**facts, "digest": _digest(facts)}
     with whole(path / MANIFEST) as part:
-        part.write_text(json.dumps(manifest, indent=1))
+        with part.open("w") as file:
+            file.write(json.dumps(manifest, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
         # The manifest is safely on disk and not yet in place: a full disk leaves `work` to resume
         # from, and a published run never has private rows beside it.
         shutil.rmtree(path / WORK, ignore_errors=True)

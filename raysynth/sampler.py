@@ -1,11 +1,12 @@
 """A run ready to draw tables from, without Ray.
 
-Row i of a sample comes from (seed, i // CHUNK): chunks are drawn whole, each with a generator of its
-own, and then cut. So the same seed gives the same row i for any number of rows, batch size, request
-split or number of workers.
+Row i of a sample comes from (seed, i // CHUNK): chunks are drawn whole, each with a generator of
+its own, and then cut. So the same seed gives the same row i for any number of rows, batch size,
+request split or number of workers.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -105,7 +106,7 @@ class Sampler:
         codes = Codes.concat([chunk[0] for chunk in chunks])
         codes = codes.take(slice(start - first * CHUNK, stop - first * CHUNK))
         ids = np.arange(start, stop, dtype=np.uint64)
-        tried, forced = (sum(chunk[place] for chunk in chunks) for place in (1, 2))
+        tried, forced = sum(chunk[1] for chunk in chunks), sum(chunk[2] for chunk in chunks)
         return Drawn(self.table.decode(codes, ids, seed), tried, forced)
 
     def _chunk(self, number: int, seed: int, slots: dict[int, int]) -> tuple[Codes, int, int]:
@@ -154,5 +155,6 @@ def _typed(value: Any, column: Column) -> Any:
     if column.kind == "boolean":
         return {"true": True, "false": False}.get(value.lower(), value)
     if pa.types.is_integer(column.type):
-        return int(value) if value.lstrip("-").isdigit() else value
+        with suppress(ValueError):
+            return int(value)
     return value

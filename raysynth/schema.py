@@ -101,6 +101,9 @@ def select(table: pa.Table, schema: Schema) -> pa.Table:
         raise TableError(
             f"the table lacks {_quoted(missing)}; expected the columns the run was trained on"
         )
+    twice = [name for name in schema.names if table.schema.names.count(name) > 1]
+    if twice:
+        raise TableError(f"{_quoted(twice)} occurs more than once in the table; rename one of them")
     arrays = []
     for column in schema.columns:
         array = table.column(column.name)

@@ -11,6 +11,7 @@ Encoded rows are as private as the table: they live in the run's `work` folder a
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def pack(codes: Codes, keys: Ids) -> pa.Table:
     """Codes (B rows) and the hash each row is sorted by, as an Arrow table."""
     indices, scalars = codes.indices.numpy(), codes.scalars.numpy()
     parts = [np.ascontiguousarray(part).view(np.uint8) for part in (indices, scalars)]
-    data = np.concatenate([part.reshape(codes.rows, -1) for part in parts], axis=1)
+    data = np.concatenate(parts, axis=1)
     size = data.shape[1]
     buffer = pa.py_buffer(np.ascontiguousarray(data))
     rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), codes.rows, [None, buffer])
@@ -45,8 +46,8 @@ def unpack(table: pa.Table, layout: Layout) -> Codes:
     data = data.reshape(count, size)
     dtype = torch.empty(0, dtype=layout.index_dtype).numpy().dtype
     cut = len(layout.choices) * dtype.itemsize
-    indices = data[:, :cut].copy().view(dtype).reshape(count, -1)
-    scalars = data[:, cut:].copy().view(np.float32).reshape(count, -1)
+    indices = data[:, :cut].copy().view(dtype)
+    scalars = data[:, cut:].copy().view(np.float32)
     return Codes(torch.from_numpy(indices), torch.from_numpy(scalars))
 
 
@@ -105,9 +106,9 @@ class Share:
         # Beside the codes, drawing by category keeps one int64 row number a category column.
         row_bytes += 8 * len(self.layout.categories)
         longest = -(-total // self.workers)
-        count = max(1, -(-longest * row_bytes // self.window_bytes))
+        count = max(1, -(-longest // max(1, self.window_bytes // row_bytes)))
         cuts = [start + (stop - start) * place // count for place in range(count + 1)]
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+        return list(pairwise(cuts))
 
     def window(self, bounds: tuple[int, int], device: torch.device) -> Codes:
         """The rows between `bounds`, on `device`."""

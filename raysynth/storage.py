@@ -42,22 +42,32 @@ class Fragment:
             ) from None
 
 
+def files_of(path: str | Path) -> list[Path]:
+    """The files of a table, in name order. Raises `TableError` where there is none."""
+    path = Path(path)
+    try:
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        found = bool(files) and path.exists()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {reason(error)}") from None
+    if not found:
+        raise TableError(f"{path}: no such file or folder of .parquet files; check the path")
+    return files
+
+
 def fragments(path: str | Path) -> tuple[pa.Schema, list[Fragment]]:
     """The Arrow schema of a Parquet file or folder, and its row groups in name order.
 
     Raises `TableError` where there is no such file, it is no Parquet, or schemas differ.
     """
-    path = Path(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not path.exists():
-        raise TableError(f"{path}: no such file or folder of .parquet files; check the path")
     schema, found, start = None, [], 0
+    files = files_of(path)
     for file in files:
         try:
             parquet = pq.ParquetFile(file)
         except (OSError, pa.ArrowException) as error:
             raise TableError(
-                f"{file}: not a Parquet table ({_reason(error)}); expected a .parquet or .csv file"
+                f"{file}: not a Parquet table ({reason(error)}); expected a .parquet or .csv file"
             ) from None
         with parquet:
             if schema is None:
@@ -81,18 +91,18 @@ def read(path: str | Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise TableError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise TableError(f"{path}: the file is empty; expected a header line and rows")
     try:
+        if not path.is_file():
+            raise TableError(f"{path}: no such file; check the path")
+        if path.stat().st_size == 0:
+            raise TableError(f"{path}: the file is empty; expected a header line and rows")
         # Arrow's own error quotes the cell or line it stumbles over, so it is not passed on.
         options = pa.csv.ConvertOptions(strings_can_be_null=True)
         return pa.csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowException) as error:
         raise TableError(
-            f"{path}: not a CSV table that can be read ({type(error).__name__}); expected a header "
-            "line, commas, and one type a column; or convert it to Parquet"
+            f"{path}: not a CSV table that can be read ({reason(error)}); expected a header line, "
+            "commas, and one type a column; or convert it to Parquet"
         ) from None
 
 
@@ -139,7 +149,7 @@ def whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -152,7 +162,7 @@ def writable(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
     with file:
         yield file
 
@@ -163,7 +173,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error of the operating system means for the user, and what to do."""
     number = getattr(error, "errno", None)
     if number == errno.ENOSPC or "No space left" in str(error):
         return "the disk is full; free some space and repeat the command, nothing done is lost"

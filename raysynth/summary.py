@@ -50,7 +50,9 @@ class ColumnSummary:
     @property
     def counts(self) -> tuple[tuple[Any, int], ...]:
         """(value, count) pairs by value: exact, or the sample's where there are too many."""
-        return self.counters.counts if self.counters.counts is not None else _count(self.sample)
+        if self.counters.counts is not None:
+            return self.counters.counts
+        return _pairs(pc.value_counts(self.sample.drop_null()))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Summary:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table.combine_chunks())
-        return sink.getvalue().to_pybytes()
+        return bytes(sink.getvalue())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Summary":
@@ -120,9 +122,7 @@ def summarise(table: pa.Table, ids: Ids, schema: Schema, size: int = SAMPLE) -> 
     """
     table = select(table, schema)
     hashes = mix(ids, seed=0)
-    counters = tuple(
-        _counters(column, table.column(column.name)) for column in schema.columns
-    )
+    counters = tuple(_counters(column, table.column(column.name)) for column in schema.columns)
     return Summary(schema, table.num_rows, counters, size=size, **_smallest(table, hashes, size))
 
 
@@ -142,14 +142,17 @@ def _counters(column: Column, array: pa.ChunkedArray) -> Counters:
     infinities = 0
     if pa.types.is_floating(array.type):
         infinities = pc.sum(pc.is_inf(array)).as_py() or 0
-    ends = pc.min_max(array).as_py()
-    return Counters(array.null_count, infinities, ends["min"], ends["max"], None)
+    # Of -0.0 and 0.0 either may come first; adding 0 makes both 0.0.
+    low, high = (None if end is None else end + 0 for end in pc.min_max(array).as_py().values())
+    return Counters(array.null_count, infinities, low, high, None)
 
 
-def _count(array: pa.Array | pa.ChunkedArray) -> tuple[tuple[Any, int], ...] | None:
+def _count(array: pa.ChunkedArray) -> tuple[tuple[Any, int], ...] | None:
     counted = pc.value_counts(array.drop_null())
-    if len(counted) > COUNTED:
-        return None
+    return _pairs(counted) if len(counted) <= COUNTED else None
+
+
+def _pairs(counted: pa.StructArray) -> tuple[tuple[Any, int], ...]:
     values = counted.field("values").to_pylist()
     return tuple(sorted(zip(values, counted.field("counts").to_pylist(), strict=True)))
 

@@ -21,13 +21,19 @@ MINIMUM_ROWS = 100
 _DECODING = 1_000  # keeps the streams of decoding apart from those of encoding
 
 
+def check_rows(rows: int, minimum: int = MINIMUM_ROWS) -> None:
+    """Refuse, by `TableError`, a table of too few rows."""
+    if rows < minimum:
+        count = "1 row" if rows == 1 else f"{rows} rows"
+        raise TableError(
+            f"the table has {count}, and a synthetic copy of so few would show the people in it; "
+            f"at least {minimum} rows are needed"
+        )
+
+
 def check(summary: Summary, minimum: int = MINIMUM_ROWS) -> None:
     """Refuse, by `TableError`, a table that no generator can be trained on."""
-    if summary.rows < minimum:
-        raise TableError(
-            f"the table has {summary.rows} rows, and a synthetic copy of so few would show the "
-            f"people in it; at least {minimum} are needed"
-        )
+    check_rows(summary.rows, minimum)
     for column, counters in zip(summary.schema.columns, summary.counters, strict=True):
         leave = f"leave it out with --drop '{column.name}'"
         if counters.infinities:
@@ -89,9 +95,7 @@ class TableCodec:
         """
         table = select(table, self.schema)
         pieces = [
-            codec.encode(
-                table.column(column.name).combine_chunks(), uniform(ids, seed, place)
-            )
+            codec.encode(table.column(column.name).combine_chunks(), uniform(ids, seed, place))
             for place, (column, codec) in enumerate(
                 zip(self.schema.columns, self.codecs, strict=True)
             )
@@ -131,7 +135,6 @@ class TableCodec:
         columns = [dict(column) for column in value["columns"]]
         names = tuple(column.pop("codec") for column in columns)
         fitted = tuple(
-            codecs.get(name).from_json(column)
-            for name, column in zip(names, columns, strict=True)
+            codecs.get(name).from_json(column) for name, column in zip(names, columns, strict=True)
         )
         return cls(Schema.from_json(value["schema"]), names, fitted)

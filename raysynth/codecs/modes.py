@@ -52,21 +52,24 @@ class Codec:
         weight: float = 0.005,
         **_: Any,
     ) -> Self:
-        """Fit up to `modes` modes of weight over `weight` on the sample.
+        """Fit up to `modes` modes of weight over `weight`, and of more than `least` rows, each.
 
-        Raises `TableError` where fewer than `least` values are not null.
+        Raises `TableError` where fewer than 2 `least` sampled values are not null.
         """
         values = np.asarray(column.sample.drop_null()).astype(np.float64)
         values = np.sort(values[~np.isnan(values)])
-        if len(values) < least:
+        if len(values) < 2 * least:  # with fewer, the ends would cross
             raise TableError(
                 f"column '{column.column.name}' has {len(values)} values that are not null; at "
-                f"least {least} are needed; leave it out with --drop '{column.column.name}'"
+                f"least {2 * least} are needed; leave it out with --drop '{column.column.name}'"
             )
-        lower, upper = float(values[least - 1]), float(values[-least])
-        lower, upper = min(lower, upper), max(lower, upper)
+        most = _largest(column.column.type)
+        lower, upper = min(float(values[least - 1]), most), min(float(values[-least]), most)
         values = np.clip(values, lower, upper)
-        mixture = fit(values, modes, weight)
+        # A mode of fewer rows would write down where they are. There are few enough modes for the
+        # heaviest to have more.
+        modes = max(1, min(modes, len(values) // (2 * least + 1)))
+        mixture = fit(values, modes, max(weight, (least + 1) / len(values)))
         order = np.argsort(mixture.means)
         nulls = column.counters.nulls
         return cls(
@@ -151,7 +154,16 @@ def _decimals(values: Floats, kind: pa.DataType) -> int | None:
     if pa.types.is_integer(kind):
         return 0
     near = 1e-6 if kind == pa.float32() else 1e-12
-    for decimals in range(DECIMALS + 1):
-        if np.allclose(np.round(values, decimals), values, rtol=near, atol=1e-12):
-            return decimals
+    with np.errstate(over="ignore"):
+        for decimals in range(DECIMALS + 1):
+            if np.allclose(np.round(values, decimals), values, rtol=near, atol=0):
+                return decimals
     return None
+
+
+def _largest(kind: pa.DataType) -> float:
+    """The largest float that is a value of `kind`: of 64-bit integers, not their largest value."""
+    if not pa.types.is_integer(kind):
+        return np.inf
+    most = int(np.iinfo(kind.to_pandas_dtype()).max)
+    return float(most) if int(float(most)) <= most else float(np.nextafter(float(most), 0))

@@ -33,9 +33,7 @@ class Codec:
     nulls: int
 
     @classmethod
-    def fit(
-        cls, column: ColumnSummary, *, least: int = 10, most: int = 1_000, **_: Any
-    ) -> Self:
+    def fit(cls, column: ColumnSummary, *, least: int = 10, most: int = 1_000, **_: Any) -> Self:
         """Keep at most `most` values, each held by at least `least` rows.
 
         Raises `TableError` where no value is shared by that many rows.
@@ -120,9 +118,7 @@ class Codec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """See `codecs.Codec`."""
-        return cls(
-            **{**value, "values": tuple(value["values"]), "counts": tuple(value["counts"])}
-        )
+        return cls(**{**value, "values": tuple(value["values"]), "counts": tuple(value["counts"])})
 
     def _drawn(self, uniform: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
         return np.minimum(np.searchsorted(self._cumulative, uniform, "right"), len(self.values) - 1)

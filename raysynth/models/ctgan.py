@@ -1,5 +1,7 @@
-"""CTGAN: Xu, Skoularidou, Cuesta-Infante and Veeramachaneni, "Modeling Tabular Data using
-Conditional GAN", NeurIPS 2019 (arXiv 1907.00503).
+"""CTGAN, a conditional generator of rows.
+
+Source: Xu, Skoularidou, Cuesta-Infante and Veeramachaneni, "Modeling Tabular Data using Conditional
+GAN", NeurIPS 2019 (arXiv 1907.00503).
 
 A conditional generator and a critic that sees rows in packs, trained with the Wasserstein loss and
 gradient penalty; every category gets its turn through training-by-sampling, and the true marginals
@@ -15,15 +17,15 @@ come back when sampling.
   condition of their fake; sampling draws conditions from the true marginals and puts the 1 in the
   asked column; batch norm is in eval mode when sampling; the critic's update leaves the generator
   out of the backward pass.
-- A batch is cut to a whole number of packs; one smaller than a pack becomes one pack (`batch_rows`).
+- A batch is cut to a whole number of packs; one smaller than a pack becomes a pack (`batch_rows`).
 - The penalty's gradient is written out instead of taken by double backward: the critic is
   piecewise linear, so the two are equal (a test compares them) and this one costs half.
 
 Shapes: B rows, P packs, W dense width, C categories of all category spans, Z noise width.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -92,12 +94,13 @@ class Generator(nn.Module):
         for layer, bound in zip(layers, bounds, strict=True):
             _spread(layer, bound)
         if self.given is not None:
-            for part, bound in zip(self.given.weight.split(self.widths, 1), bounds, strict=True):
+            parts = torch.split(self.given.weight, self.widths, dim=1)
+            for part, bound in zip(parts, bounds, strict=True):
                 nn.init.uniform_(part, -bound, bound)
 
     def forward(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """Logits (B, W) from noise (B, Z) and conditions (B,)."""
-        added = [None] * len(self.widths)
+        added: Sequence[Tensor | None] = [None] * len(self.widths)
         if self.given is not None:
             added = self.given(given).split(self.widths, dim=1)
         hidden = noise
@@ -114,6 +117,8 @@ class Critic(nn.Module):
     As in the generator, what the packed conditions add to the first layer is looked up.
     """
 
+    places: Tensor
+
     def __init__(self, row_width: int, given_width: int, config: Config) -> None:
         super().__init__()
         widths = (config.pack * row_width, *config.critic)
@@ -124,9 +129,7 @@ class Critic(nn.Module):
         _spread(layers[0], bound)
         if self.given is not None:
             nn.init.uniform_(self.given.weight, -bound, bound)
-        self.register_buffer(
-            "places", torch.arange(config.pack) * given_width, persistent=False
-        )
+        self.register_buffer("places", torch.arange(config.pack) * given_width, persistent=False)
         self.keep = 1 - config.dropout
 
     def asked(self, given: Tensor | None) -> Tensor | None:
@@ -143,7 +146,7 @@ class Critic(nn.Module):
 
         `rows` (P, pack * W); `asked` (P, width) as `asked` gives it.
         """
-        hidden, slopes = rows, []
+        hidden, slopes = rows, list[Tensor]()
         for layer in self.layers[:-1]:
             before = layer(hidden)
             if not slopes and asked is not None:
@@ -158,14 +161,21 @@ class Critic(nn.Module):
 
     def gradient(self, slopes: list[Tensor]) -> Tensor:
         """Gradient of each score with respect to its rows (P, pack * W), given the slopes."""
-        flow = self.layers[-1].weight * slopes[-1]
-        for layer, slope in zip(reversed(self.layers[1:-1]), reversed(slopes[:-1]), strict=True):
-            flow = (flow @ layer.weight) * slope
-        return flow @ self.layers[0].weight
+        weights = [cast("Tensor", layer.weight) for layer in self.layers]
+        flow = weights[-1] * slopes[-1]
+        for weight, slope in zip(reversed(weights[1:-1]), reversed(slopes[:-1]), strict=True):
+            flow = (flow @ weight) * slope
+        return flow @ weights[0]
 
 
 class Model(TableModel):
     """Generator and critic, each with its optimizer."""
+
+    marginals: Tensor
+    offsets: Tensor
+    column: Tensor
+    starts: Tensor
+    sizes: Tensor
 
     def __init__(
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config

@@ -3,10 +3,16 @@
 import logging
 import os
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 from ray.data import DataContext
+
+from raysynth.errors import ConfigError, RaysynthError
 
 
 def connect(workers: int) -> bool:
@@ -19,24 +25,73 @@ def connect(workers: int) -> bool:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # so that `own_errors` finds ours
     if ray.is_initialized():
         return False
     log = logging.getLogger("ray")
     if log.level == logging.NOTSET:
         log.setLevel(logging.ERROR)
     said = {"logging_level": log.level, "log_to_driver": log.isEnabledFor(logging.INFO)}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**said)
-        return False
-    _ensure_token()
-    ray.init(
-        address="local",
-        # Workers may outnumber cores; one more slot keeps reading from waiting for training.
-        num_cpus=max(os.cpu_count() or 1, workers + 1),
-        include_dashboard=False,
-        **said,
-    )
+    _connected.append(True)
+    with _sigterm_kept():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(**said)
+            return False
+        _ensure_token()
+        ray.init(
+            address="local",
+            # Workers may outnumber cores; one more slot keeps reading from waiting for training.
+            num_cpus=max(os.cpu_count() or 1, workers + 1),
+            include_dashboard=False,
+            **said,
+        )
     return True
+
+
+def disconnect() -> None:
+    """Leave Ray, and end a cluster of our own, before anything else it says can appear.
+
+    A connection that was there before `connect` stays.
+    """
+    if _connected:
+        _connected.clear()
+        ray.shutdown()
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """What one of our functions said on a worker, out of all that Ray wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        raise _own(error) from None
+
+
+def _own(error: Exception) -> Exception:
+    found = [error]
+    for outer in found:
+        if isinstance(outer, RaysynthError) and not isinstance(outer, ray.exceptions.RayError):
+            # Ray may have added lines of its own to what we said in one.
+            return type(outer)(str(outer).partition("\n")[0])
+        if type(outer) is ArithmeticError:  # learning diverged: a setting of the user's
+            return ConfigError(str(outer))
+        inner = [getattr(outer, "cause", None), outer.__cause__]
+        inner += getattr(outer, "worker_failures", {}).values()
+        found += [one for one in inner if isinstance(one, Exception) and one not in found]
+    return error
+
+
+_connected: list[bool] = []
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray ends the process on SIGTERM from its start on; a handler set before it is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    mine = before not in (None, signal.SIG_DFL)
+    if mine and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ensure_token() -> None:

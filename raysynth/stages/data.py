@@ -5,6 +5,7 @@ choice, is the same whatever the number of workers, the order they finish in, an
 shuffle is a sort by a one-to-one hash of the row id: distributed, deterministic, each row once.
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +22,9 @@ from raysynth.errors import RunError, TableError
 from raysynth.hashing import Ids, mix
 from raysynth.progress import Show
 from raysynth.schema import Schema
-from raysynth.storage import Fragment, fragments, read, write, write_bytes
+from raysynth.storage import Fragment, files_of, fragments, read, write, write_bytes
 from raysynth.summary import Summary, merge, summarise
-from raysynth.table import TableCodec
+from raysynth.table import TableCodec, check_rows
 
 CODES, CODECS, INPUT = "codes", "table.json", "table.parquet"
 _SHUFFLE = 7  # the stream of the hash that orders rows
@@ -31,18 +32,53 @@ _SHUFFLE = 7  # the stream of the hash that orders rows
 Table = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
 
 
-def stage(table: Table, work: Path) -> Path:
+def stage(config: TrainConfig, table: Table, work: Path) -> Path:
     """Where the table's Parquet is: where it lies, or a copy in `work` of what is no Parquet.
 
-    Raises `TableError` for what is no table.
+    Raises `TableError` and `ConfigError` for what cannot be trained on.
     """
     if isinstance(table, str | Path) and Path(table).suffix.lower() != ".csv":
         return Path(table)
     if isinstance(table, ray.data.Dataset):
-        table.write_parquet(str(work / "table"))
+        arrow = getattr(table.schema(), "base_schema", None)
+        if isinstance(arrow, pa.Schema):
+            Schema.infer(arrow, config.drop, config.categories)
+        cut = table.map_batches(_emptied, fn_args=(config.drop,), batch_format="pyarrow")
+        cut.write_parquet(str(work / "table"))
         return work / "table"
-    write([collect(table)], work / INPUT)
+    whole = collect(table)
+    if whole.num_rows:  # without rows a column of a CSV file has no type
+        Schema.infer(whole.schema, config.drop, config.categories)
+    write([_emptied(whole, config.drop)], work / INPUT)
     return work / INPUT
+
+
+def _emptied(table: pa.Table, drop: tuple[str, ...]) -> pa.Table:
+    """The table without the cells of its dropped columns: what is not needed is not copied, and
+    need not be of a type that Parquet has."""
+    for place, name in enumerate(table.schema.names):
+        if name in drop:
+            table = table.set_column(place, name, pa.nulls(table.num_rows))
+    return table
+
+
+def fingerprint(table: Table) -> str:
+    """What tells this table from another, so that nothing resumes on the wrong one.
+
+    Of files, their names, sizes and times; of a table in memory, a hash of its cells; of a Ray
+    Dataset, which must not be read for it, its rows and columns.
+    """
+    if isinstance(table, ray.data.Dataset):
+        return f"{table.count()} rows of {table.schema()}"
+    digest = hashlib.sha256()
+    if isinstance(table, str | Path):
+        for file in files_of(table):
+            facts = file.stat()
+            digest.update(f"{file.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    else:
+        for batch in collect(table).to_batches():
+            digest.update(batch.serialize())
+    return digest.hexdigest()
 
 
 def collect(table: Table) -> pa.Table:
@@ -61,18 +97,33 @@ def collect(table: Table) -> pa.Table:
     return table
 
 
+def examine(config: TrainConfig, source: Path) -> tuple[Schema, list[Fragment], int]:
+    """The table's columns, fragments and rows, from the files' footers alone.
+
+    Raises `TableError` and `ConfigError` for what cannot be trained on.
+    """
+    arrow, found = fragments(source)
+    rows = sum(fragment.rows for fragment in found)
+    if rows == 0:
+        raise TableError(f"{config.table}: the table is empty; expected rows")
+    schema = Schema.infer(arrow, config.drop, config.categories)
+    check_rows(rows)
+    return schema, found, rows
+
+
+def has_codes(work: Path) -> bool:
+    """Whether the table's codes are whole in `work`: from there on a training can resume."""
+    return (work / CODES / shards.INDEX).is_file()
+
+
 def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[TableCodec, int]:
     """Summarise the table, fit its codecs, write its codes into `work`; gives codecs and rows.
 
     What is already there from an interrupted call is used as it is. Raises `TableError`.
     """
-    arrow, found = fragments(source)
-    schema = Schema.infer(arrow, config.drop, config.categories)
-    rows = sum(fragment.rows for fragment in found)
-    if (work / CODES / shards.INDEX).is_file():
+    schema, found, rows = examine(config, source)
+    if has_codes(work):
         return _codecs(work), rows
-    if rows == 0:
-        raise TableError(f"{config.table}: the table is empty; expected rows")
     summary = _summarise(found, schema, rows, show)
     kinds = {**models.get(config.family).CODECS}
     table = TableCodec.fit(summary, kinds, least=config.least, modes=config.modes)

@@ -1,8 +1,7 @@
 """Ray Train: one configuration to one run, with one worker or many.
 
-Everything a training needs to resume lies in `work` inside the run folder: the settings it began
-with, codecs, codes, and Ray Train's checkpoints. The same command under the same name goes on where
-the last one stopped; when the run is saved, `work` is gone.
+Everything a training needs to resume lies in `work` inside the run folder (`claim`). The same command
+under the same name goes on where the last one stopped; when the run is saved, `work` is gone.
 """
 
 import json
@@ -17,31 +16,22 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raysynth import models, parallel
 from raysynth.config import TrainConfig, parse
-from raysynth.errors import RaysynthError, RunError
+from raysynth.errors import Stopped
 from raysynth.learn import Plan, capture, learn, restore
 from raysynth.progress import Show, Silent
-from raysynth.run import MANIFEST, WORK, Run, build, save_run
+from raysynth.run import Run, build, save_run
 from raysynth.shards import Share
 from raysynth.stages import cluster
-from raysynth.stages.data import CODES, Table, encode, stage
-from raysynth.storage import fragments, write_bytes
+from raysynth.stages.claim import claimed, staged
+from raysynth.stages.data import CODES, Table, encode, examine
 from raysynth.table import TableCodec
 
-SETTINGS, STATE, LOSSES = "settings.json", "state.safetensors", "losses.jsonl"
+STATE, LOSSES = "state.safetensors", "losses.jsonl"
 POLL_S = 0.2
 RETRIES = 3
-
-
-class Stopped(KeyboardInterrupt):
-    """The user stopped a training, which left a checkpoint of `epoch` to resume from."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__(f"stopped after epoch {epoch}; repeat the command to resume")
-        self.epoch = epoch
 
 
 def train(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Run:
@@ -53,57 +43,22 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     show = show or Silent()
     family = models.get(config.family)
     settings = parse(family.Config, config.model)
-    work = _claim(config)
-    source = table if table is not None else config.table
-    if isinstance(source, str | Path) and Path(source).suffix.lower() != ".csv":
-        fragments(source)  # a wrong path is told before a cluster is started
-    own = cluster.connect(config.workers)
-    codecs, rows = encode(config, _staged(source, work), work, show)
-    batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-    plan = Plan(rows, batch, config.epochs, config.seed)
-    with show.phase("train", config.epochs * rows) as phase:
-        checkpoint = _fit(config, codecs, plan, work, own, phase, show)
-    with show.phase("save", rows) as phase:
-        model = build(config, codecs)
-        restore(model, str(checkpoint / STATE))
-        run = save_run(config, codecs, model, (checkpoint / LOSSES).read_text(), rows)
-        phase.at(rows, str(run.path))
+    with claimed(config) as work:
+        source = staged(config, config.table if table is None else table, work)
+        examine(config, source)  # what files tell without being read is told before Ray starts
+        own = cluster.connect(config.workers)
+        with cluster.own_errors():
+            codecs, rows = encode(config, source, work, show)
+        batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
+        plan = Plan(rows, batch, config.epochs, config.seed)
+        with show.phase("train", config.epochs * rows) as phase, cluster.own_errors():
+            checkpoint = _fit(config, codecs, plan, work, own, phase, show)
+        with show.phase("save", rows) as phase:
+            model = build(config, codecs)
+            restore(model, str(checkpoint / STATE))
+            run = save_run(config, codecs, model, (checkpoint / LOSSES).read_text(), rows)
+            phase.at(rows, str(run.path))
     return run
-
-
-def _claim(config: TrainConfig) -> Path:
-    """The work folder, made for this configuration or left by an interrupted training of it."""
-    path = config.path.absolute()
-    if (path / MANIFEST).exists():
-        raise RunError(
-            f"{config.path}: already holds a run; choose another --name, or delete the folder to "
-            "train anew"
-        )
-    work, mine = path / WORK, config.meaning
-    if (work / SETTINGS).is_file():
-        theirs = json.loads((work / SETTINGS).read_text())
-        apart = sorted(key for key in mine | theirs if mine.get(key) != theirs.get(key))
-        if apart:
-            raise RunError(
-                f"{config.path}: holds an unfinished training with other settings "
-                f"({', '.join(apart)}); repeat its own settings to resume it, choose another "
-                "--name, or delete the folder"
-            )
-    elif path.exists() and any(path.iterdir()):
-        raise RunError(f"{config.path}: is not empty and holds no run; choose another --name")
-    write_bytes(work / SETTINGS, json.dumps(mine).encode())
-    os.chmod(work, 0o700)  # encoded rows are as private as the table
-    return work
-
-
-def _staged(source: Table, work: Path) -> Path:
-    """`stage`, once: a resumed training reads the copy its first attempt made."""
-    note = work / "source.json"
-    if note.is_file():
-        return Path(json.loads(note.read_text()))
-    path = stage(source, work)
-    write_bytes(note, json.dumps(str(path.absolute())).encode())
-    return path
 
 
 def _fit(
@@ -135,19 +90,20 @@ def _fit(
         ),
     )
     outcome: dict[str, Any] = {}
+    over = threading.Event()
 
     def fit() -> None:
         try:
             outcome["result"] = trainer.fit()
         except BaseException as error:  # noqa: BLE001 (raised again on the user's thread)
             outcome["error"] = error
+        over.set()
 
     # On a thread of its own, so that this one can show progress and hear Ctrl-C.
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    stopped = _follow(thread, board, config, plan, phase, show)
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    stopped = _follow(over, board, config, plan, phase, show)
     if "error" in outcome:
-        raise _cause(outcome["error"]) from None
+        raise outcome["error"]
     if stopped is not None:
         raise Stopped(stopped)
     return Path(outcome["result"].checkpoint.path)
@@ -158,44 +114,36 @@ def _resources(config: TrainConfig, cpus: int) -> dict[str, float]:
 
 
 def _follow(
-    thread: threading.Thread, board: Any, config: TrainConfig, plan: Plan, phase: Any, show: Show
+    over: threading.Event, board: Any, config: TrainConfig, plan: Plan, phase: Any, show: Show
 ) -> int | None:
-    """Show what the board says until training ends; the epoch it was stopped at, if it was."""
+    """Show what the board says until training ends; the epoch it was stopped at, if it was.
+
+    An event tells the end: `Thread.join` that Ctrl-C interrupts takes the thread for ended.
+    """
     resumed: int | None = None
-    news: dict[str, Any] = {"epoch": 0}
-    while thread.is_alive():
+    stopping = False
+    while True:
         try:
-            thread.join(POLL_S)
+            if over.wait(POLL_S):
+                break
             news = ray.get(board.read.remote())
             if resumed is None and news["from"] is not None:
                 resumed = news["from"]
+                phase.begin(resumed * plan.rows)
                 if resumed:
                     show.say(f"resuming '{config.name}' from epoch {resumed} of {config.epochs}")
             if news["epoch"]:
                 notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
                 phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}")
         except KeyboardInterrupt:
-            if news.get("stopping"):
+            if stopping:
                 raise
-            news["stopping"] = True
-            show.say("stopping after this epoch, with a checkpoint to resume from ...")
-            stopped = ray.get(board.stop.remote())
-            thread.join(60)
-            return int(ray.get(board.read.remote())["epoch"] or stopped)
-    if not thread.is_alive():
-        news = ray.get(board.read.remote())
-        phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}")
-    return None
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What went wrong in a worker, where that is ours to say; else Ray's own error."""
-    if isinstance(error, TrainingFailedError):
-        for failure in getattr(error, "worker_failures", {}).values():
-            inner = getattr(failure, "cause", failure)
-            if isinstance(inner, RaysynthError | ArithmeticError):
-                return inner
-    return error
+            stopping = True
+            show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
+            board.stop.remote()
+    news = ray.get(board.read.remote())
+    phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}")
+    return news["epoch"] if stopping else None
 
 
 @ray.remote(num_cpus=0)
@@ -215,10 +163,9 @@ class _Board:
         """The latest news."""
         return self.news
 
-    def stop(self) -> int:
-        """Ask to stop; gives the last finished epoch."""
+    def stop(self) -> None:
+        """Ask to stop."""
         self.stopping = True
-        return int(self.news["epoch"])
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -1,0 +1,15 @@
+"""What `jobs/benchmark.py` runs.
+
+    peers.py       the command that compares us with the reference implementation of CTGAN
+    speed.py       its timing half: what is run, in which order, which figures come of it
+    quality.py     its judging half: both sides train, draw, and are judged by `raysynth.judge`
+    figures.py     spreads, ratios, and the tables on the terminal
+    sides.py       the two environments and the fresh process of each measurement
+    measure.py     what every measuring process shares: clocks, peak memory, the way in and out
+    ours.py        tasks run in our environment
+    peer_ctgan.py  tasks run in the peer's environment, the only file that imports the peer
+    limits.py      how fast the machine multiplies matrices
+
+The peer's licence (BUSL) lets us measure it and no more: it is installed into an environment of its
+own under `.benchmark/` and runs in processes of its own.
+"""

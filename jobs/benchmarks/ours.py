@@ -1,0 +1,139 @@
+"""Our side: the core without Ray, one task a process. Nothing but the named block is timed."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.measure import (
+    SAMPLE,
+    Result,
+    Settings,
+    Ticks,
+    clock,
+    flops,
+    main,
+    peak_mib,
+    sampling,
+)
+from raysynth import codecs, models
+from raysynth.config import TrainConfig, parse
+from raysynth.layout import Codes
+from raysynth.learn import Plan, Resident, learn
+from raysynth.run import build, save_run
+from raysynth.sampler import Sampler
+from raysynth.schema import Schema
+from raysynth.summary import summarise
+from raysynth.table import TableCodec
+
+FAMILY = models.get("ctgan")
+
+
+def encode(settings: Settings) -> Result:
+    """Seconds for fitting the encoding (schema, summary, codecs) and for encoding every row."""
+    _, codes, spent = _encoded(settings)
+    return {**spent, "row_bytes": codes.row_bytes}
+
+
+def train(settings: Settings) -> Result:
+    """Rows a second of the training loop, between the epochs that `learn` gives, and peak memory.
+
+    Leaves a run in the folder `folder`.
+    """
+    start = peak_mib()
+    ticks = Ticks()
+    plan = _train(settings, ticks)
+    return {**ticks.result(plan.steps, plan.batch), "peak_mib": peak_mib(), "start_mib": start}
+
+
+def sample(settings: Settings) -> Result:
+    """Rows a second from an open run to a decoded Arrow table."""
+    sampler = Sampler.open(_path(settings), "cpu")
+    return sampling(sampler.sample)
+
+
+def operations(settings: Settings) -> Result:
+    """Dense operations of a training step, over an epoch, and of a sampled row.
+
+    What is looked up instead of multiplied (conditions, one-hot inputs) counts for nothing.
+    """
+    codec, codes, _ = _encoded(settings)
+    plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
+    epochs = learn(model, codec.layout, FAMILY.DRAW, Resident(codes), plan)
+    step = flops(lambda: list(epochs)) / (plan.steps * plan.epochs)
+    run = save_run(_config(settings), codec, model, "", codes.rows)
+    sampler = Sampler.open(run, "cpu")
+    return {
+        "step": step,
+        "step_needed": step,
+        "row": flops(lambda: sampler.sample(SAMPLE)) / SAMPLE,
+    }
+
+
+def identity(_: Settings) -> Result:
+    """What decides a synthetic table beside table, seed and epochs: the source, and torch."""
+    for name in FAMILY.CODECS.values():
+        codecs.get(name)
+    digest = hashlib.sha256(torch.__version__.encode())
+    files = {m.__file__ or "" for name, m in sys.modules.items() if name.startswith("raysynth.")}
+    for file in sorted(files - {""}):
+        digest.update(Path(file).read_bytes())
+    return {"identity": digest.hexdigest()}
+
+
+def synthesise(settings: Settings) -> Result:
+    """Train, then write a synthetic table of `rows` rows to `out`."""
+    with clock() as training:
+        _train(settings, Ticks())
+    with clock() as drawing:
+        table = Sampler.open(_path(settings), "cpu").sample(settings["rows"], settings["seed"])
+    pq.write_table(table, settings["out"])
+    return {"train": training, "sample": drawing, "peak_mib": peak_mib()}
+
+
+def _config(settings: Settings) -> TrainConfig:
+    facts = {name: settings[name] for name in ("table", "epochs", "seed")}
+    return TrainConfig(**facts, storage=settings["folder"], name="ours")
+
+
+def _path(settings: Settings) -> Path:
+    return _config(settings).path
+
+
+def _plan(settings: Settings, rows: int) -> Plan:
+    config = _config(settings)
+    own = parse(FAMILY.Config, config.model)
+    return Plan(rows, FAMILY.batch_rows(own.batch, own), config.epochs, config.seed)
+
+
+def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
+    config, table = _config(settings), pq.read_table(settings["table"])
+    ids = np.arange(table.num_rows, dtype=np.uint64)
+    with clock() as fit:
+        summary = summarise(table, ids, Schema.infer(table.schema))
+        codec = TableCodec.fit(summary, FAMILY.CODECS, least=config.least, modes=config.modes)
+    with clock() as encoding:
+        codes = codec.encode(table, ids, config.seed)
+    return codec, codes, {"fit": fit, "encode": encoding}
+
+
+def _train(settings: Settings, ticks: Ticks) -> Plan:
+    codec, codes, _ = _encoded(settings)
+    plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
+    lines = []
+    ticks.mark()
+    for epoch in learn(model, codec.layout, FAMILY.DRAW, Resident(codes), plan):
+        ticks.mark()
+        facts = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
+        lines.append(json.dumps(facts) + "\n")
+    save_run(_config(settings), codec, model, "".join(lines), codes.rows)
+    return plan
+
+
+if __name__ == "__main__":
+    tasks = (encode, train, sample, operations, synthesise, identity)
+    main({task.__name__: task for task in tasks})

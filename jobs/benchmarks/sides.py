@@ -1,0 +1,128 @@
+"""The two environments, and the fresh process of each measurement.
+
+Both sides run the same torch on the CPU, with as many threads each: OpenMP, BLAS and torch are
+told, and so is joblib, which starts the peer's processes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Result
+
+PEER = "0.12.1"
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "ctgan", "rdt", "raysynth")
+JOBS = Path(__file__).parent.parent
+_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A Python and the module whose tasks it runs."""
+
+    name: str
+    python: Path
+    module: str
+
+    def run(self, task: str, threads: int, **settings: Any) -> Result:
+        """The result of one task, run in a process of its own with `threads` threads.
+
+        Raises `RuntimeError` with the end of what the process said where it fails.
+        """
+        return _run(self.python, self.module, task, {**settings, "threads": threads})
+
+
+def ours() -> Side:
+    """Our side: this very Python."""
+    return Side("ours", Path(sys.executable), "benchmarks.ours")
+
+
+def limits() -> Side:
+    """The machine: matrix products in this very Python."""
+    return Side("limits", Path(sys.executable), "benchmarks.limits")
+
+
+def peer(folder: Path, say: Callable[[str], None]) -> Side:
+    """The peer's side: an environment in `folder`, made where it is not there yet.
+
+    Raises `RuntimeError` where it cannot be made to hold the wanted versions.
+    """
+    python = folder.absolute() / "bin" / "python"
+    if not python.is_file():
+        say(f"making the peer's environment in {folder}")
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    if _apart(python):
+        _install(python, say)
+    apart = _apart(python)
+    if apart:
+        raise RuntimeError(f"{folder}: {apart}; delete the folder to make it anew")
+    return Side("peer", python, "benchmarks.peer_ctgan")
+
+
+def versions(side: Side) -> Result:
+    """Versions of Python and of what matters here in the side's environment."""
+    return _run(side.python, "benchmarks.measure", "versions", {"packages": PACKAGES})
+
+
+def _wanted() -> dict[str, str]:
+    return {"torch": version("torch"), "ctgan": PEER, "pyarrow": version("pyarrow")}
+
+
+def _apart(python: Path) -> str:
+    """How the environment differs from what is wanted; empty where it does not.
+
+    Torch may be another build of the same version, where pip knows no other; both are printed.
+    """
+    wanted = _wanted()
+    found = _run(python, "benchmarks.measure", "versions", {"packages": list(wanted)})
+    return ", ".join(
+        f"{name} is {found[name]}, not {wanted[name]}"
+        for name in wanted
+        if (found[name] or "").split("+")[0] != wanted[name].split("+")[0]
+    )
+
+
+def _install(python: Path, say: Callable[[str], None]) -> None:
+    """Our torch first, since ctgan alone would bring the newest, and for a GPU at that."""
+    wanted = _wanted()
+    exact, public = wanted["torch"], wanted["torch"].split("+")[0]
+    say(f"installing torch {exact}, then ctgan {PEER}")
+    torch = next(
+        (name for name in dict.fromkeys((exact, public)) if not _pip(python, f"torch=={name}")),
+        None,
+    )
+    if torch is None:
+        raise RuntimeError(f"pip finds no torch {public}; {_pip(python, f'torch=={public}')}")
+    rest = [f"torch=={torch}", f"ctgan=={PEER}", f"pyarrow=={wanted['pyarrow']}"]
+    problem = _pip(python, *rest)
+    if problem:
+        raise RuntimeError(f"pip cannot install ctgan {PEER}; {problem}")
+
+
+def _pip(python: Path, *wanted: str) -> str:
+    """What went wrong; empty where nothing did."""
+    command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.stderr[-2000:] or "pip failed" if done.returncode else ""
+
+
+def _run(python: Path, module: str, task: str, settings: dict[str, Any]) -> Result:
+    threads = str(settings.get("threads", 1))
+    environment = os.environ | dict.fromkeys(_THREADED, threads)
+    # Safe path: the folder we stand in, a checkout of raysynth perhaps, is nothing to the peer.
+    environment |= {"PYTHONPATH": str(JOBS), "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        command = [str(python), "-m", module, task, json.dumps(settings), str(result)]
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{module} {task} failed:\n{done.stderr[-4000:]}")
+        value: Result = json.loads(result.read_text())
+        return value

@@ -1,0 +1,212 @@
+"""`raysynth train` stopped in every way a training is stopped: it goes on as if it had not been.
+
+One training of 40 epochs is told as a story: killed outright, then ended by SIGTERM, then by
+Ctrl-C, then left to finish; each command is the same and follows the last at once.
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+EPOCHS = 40
+SETTINGS = f"""
+table = "adult.parquet"
+name = "story"
+epochs = {EPOCHS}
+cpus = 1
+checkpoint_s = 0.1
+[model]
+batch = 100
+"""
+LINES = (
+    r"(summarise|encode|train|save): [\d,]+ rows in [\d.]+ s( · .+)?",
+    r"resuming 'story' from epoch \d+ of 40",
+    r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",
+    r"stopped after epoch \d+; repeat the command to resume",
+    r"run: runs/story  \(600 rows, \d+ s; Ray's log: runs/story\.log\)",
+)
+
+
+Start = Callable[..., AbstractContextManager["Popen[str]"]]
+
+
+@dataclass
+class Story:
+    """What was seen: the commands as they ended, and what they left."""
+
+    folder: Path
+    start: Start
+    ends: dict[str, "CompletedProcess[str]"] = field(default_factory=dict)
+    left: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "story"
+
+
+@pytest.fixture(scope="module")
+def story(
+    tmp_path_factory: pytest.TempPathFactory, adult: pa.Table, start: Start, home: Path
+) -> Story:
+    story = Story(tmp_path_factory.mktemp("story"), start)
+    pq.write_table(adult, story.folder / "adult.parquet")
+    (story.folder / "story.toml").write_text(SETTINGS)
+    _until_checkpoint(story, "killed", lambda pid: os.kill(pid, signal.SIGKILL))
+    story.left["killed"] = _names(story.run / "work")
+    _to_the_end(story, "changed", "--seed", 7)
+    _until_checkpoint(story, "terminated", lambda pid: os.kill(pid, signal.SIGTERM))
+    story.left["terminated"] = _processes(home)
+    # A terminal sends Ctrl-C to the whole process group, Ray's processes among it.
+    _until_checkpoint(story, "interrupted", lambda pid: os.killpg(pid, signal.SIGINT))
+    story.left["interrupted"] = _processes(home)
+    _to_the_end(story, "finished", "--json")
+    before = _contents(story.run)
+    _to_the_end(story, "again")
+    story.left["again"] = [] if _contents(story.run) == before else ["changed"]
+    return story
+
+
+def _to_the_end(story: Story, end: str, *words: object) -> None:
+    with story.start("train", "story.toml", *words, cwd=story.folder) as process:
+        out, err = process.communicate(timeout=300)
+        story.ends[end] = CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _until_checkpoint(story: Story, end: str, stop: Callable[[int], None]) -> None:
+    """Train until a checkpoint is there that was not before, then `stop` the process."""
+    with story.start("train", "story.toml", cwd=story.folder) as process:
+        before, since = _checkpoints(story), time.monotonic()
+        while process.poll() is None and not _checkpoints(story) - before:
+            assert time.monotonic() - since < 180, "no checkpoint came"
+            time.sleep(0.02)
+        stop(process.pid)
+        out, err = process.communicate(timeout=60)
+        story.ends[end] = CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _checkpoints(story: Story) -> set[str]:
+    return {path.name for path in (story.run / "work" / "train").glob("checkpoint_2*")}
+
+
+def _processes(home: Path, patience_s: float = 10) -> list[str]:
+    """What is still alive of Ray's after `patience_s`, told by the environment of our tests."""
+    mark, until = f"RAY_TMPDIR={home}".encode(), time.monotonic() + patience_s
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes() and process.name != str(os.getpid()):
+                    found.append((process / "comm").read_text().strip())
+            except OSError:
+                continue
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.2)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _from(end: "CompletedProcess[str]") -> int:
+    found = re.search(r"resuming 'story' from epoch (\d+) of 40", end.stderr)
+    assert found, end.stderr
+    return int(found[1])
+
+
+def test_a_killed_training_leaves_no_run_but_what_it_needs_to_resume(story: Story) -> None:
+    assert story.ends["killed"].returncode == -signal.SIGKILL
+    assert {"codes", "settings.json", "source.json", "table.json", "train"} <= set(
+        story.left["killed"]
+    )
+
+
+def test_the_same_command_goes_on_from_the_last_checkpoint(story: Story) -> None:
+    begins = [_from(story.ends[end]) for end in ("terminated", "interrupted", "finished")]
+    assert begins[0] >= 1
+    assert begins == sorted(set(begins))
+    assert begins[-1] < EPOCHS
+
+
+@pytest.mark.parametrize("end", ["terminated", "interrupted"])
+def test_a_stopped_training_keeps_its_last_epoch_and_says_how_to_resume(
+    story: Story, end: str
+) -> None:
+    stopped = story.ends[end]
+    assert stopped.returncode == 130
+    said = stopped.stderr.splitlines()[-1]
+    found = re.fullmatch(r"stopped after epoch (\d+); repeat the command to resume", said)
+    assert found, stopped.stderr
+    following = {"terminated": "interrupted", "interrupted": "finished"}[end]
+    assert _from(story.ends[following]) == int(found[1])
+
+
+@pytest.mark.parametrize("end", ["terminated", "interrupted"])
+def test_a_stopped_training_leaves_no_process_behind(story: Story, end: str) -> None:
+    assert story.left[end] == []
+
+
+def test_other_settings_are_refused_while_a_training_is_unfinished(story: Story) -> None:
+    end = story.ends["changed"]
+    assert end.returncode == 2
+    assert end.stderr.startswith("error: runs/story: holds an unfinished training with other")
+    assert "(seed)" in end.stderr
+    assert len(end.stderr.splitlines()) == 1
+
+
+def test_a_finished_name_is_refused_and_its_run_left_as_it_was(story: Story) -> None:
+    end = story.ends["again"]
+    assert end.returncode == 2
+    assert end.stderr.startswith("error: runs/story: already holds a run; choose another --name")
+    assert story.left["again"] == []
+
+
+def test_nothing_private_is_left_when_the_run_is_saved(story: Story) -> None:
+    assert _names(story.run) == [
+        "config.toml",
+        "losses.jsonl",
+        "manifest.json",
+        "schema.json",
+        "table.json",
+        "weights.safetensors",
+    ]
+
+
+def test_progress_goes_to_stderr_and_nothing_of_rays_goes_anywhere_but_to_the_log(
+    story: Story,
+) -> None:
+    phases = set()
+    for end in ("killed", "terminated", "interrupted", "finished"):
+        for line in story.ends[end].stderr.splitlines():
+            assert any(re.fullmatch(known, line) for known in LINES), (end, line)
+            phases.add(line.partition(":")[0])
+        out = story.ends[end].stdout.splitlines()
+        assert len(out) == (1 if end == "finished" else 0), (end, out)
+    assert {"summarise", "encode", "train", "save"} <= phases
+    assert "Ray" in (story.folder / "runs" / "story.log").read_text()
+
+
+def test_the_weights_are_those_of_an_undisturbed_training(
+    story: Story, tmp_path: Path, cluster: None
+) -> None:
+    from raysynth.config import TrainConfig
+    from raysynth.stages.train import train
+
+    changes = {"table": str(story.folder / "adult.parquet"), "storage": str(tmp_path)}
+    undisturbed = train(TrainConfig.load(story.folder / "story.toml", changes))
+    for name in ("weights.safetensors", "table.json", "losses.jsonl"):
+        assert (story.run / name).read_bytes() == (undisturbed.path / name).read_bytes(), name

@@ -1,0 +1,37 @@
+"""Sampling over Ray gives the rows that one process gives."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raysynth.stages.sample import PIECE, sample
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+ROWS = 2 * PIECE + 1_234  # three pieces, the last one short
+
+
+def test_two_workers_write_the_rows_of_one_process_in_their_order(
+    small_run: Path, tmp_path: Path
+) -> None:
+    tables = _both(small_run, tmp_path, ROWS, None)
+    assert tables[0].num_rows == ROWS
+    assert tables[0].equals(tables[1])
+
+
+def test_what_is_given_holds_over_ray_too(small_run: Path, tmp_path: Path) -> None:
+    given = {"sex": "Female", "income": "<=50K"}
+    tables = _both(small_run, tmp_path, PIECE + 10, given)
+    assert tables[0].equals(tables[1])
+    for name, value in given.items():
+        assert tables[0].column(name).unique().to_pylist() == [value]
+
+
+def _both(run: Path, folder: Path, rows: int, given: dict[str, str] | None) -> list[pa.Table]:
+    outs = [folder / "one.parquet", folder / "ray.parquet"]
+    told = [sample(run, out, rows, 5, given, w) for out, w in zip(outs, (None, 2), strict=True)]
+    counts = [(one.rows, one.tried, one.forced) for one in told]
+    assert counts[0] == counts[1]
+    return [pq.read_table(out) for out in outs]

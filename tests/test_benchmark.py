@@ -1,0 +1,88 @@
+"""The benchmark's command line and its formatting. Nothing here is timed, no peer is run."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+JOBS = Path(__file__).parent.parent / "jobs"
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(JOBS)
+    return import_module("benchmarks.figures")
+
+
+@pytest.mark.parametrize("command", [[], ["peers"]])
+def test_help_works(command: list[str]) -> None:
+    call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert "peers" in done.stdout
+
+
+def test_numbers_show_what_counts(figures: Any) -> None:
+    numbers = (86_327.9, 624.8, 97.32, 2.345, 0.4696, 0.05758, 0.0)
+    shown = ["86,328", "625", "97.3", "2.35", "0.470", "0.0576", "0.0000"]
+    assert [figures.number(value) for value in numbers] == shown
+    assert figures.spread((2.0, 9.0, 4.0), "x") == "4.00x (2.00..9.00)"
+    assert figures.spread((39.0, 39.0)) == "39.0"
+    assert figures.score((0.5, 0.7)) == "0.6000 (0.5000..0.7000)"
+
+
+def test_ratio_above_one_is_better_either_way_and_is_of_pairs(figures: Any) -> None:
+    less = figures.Compared("fit", "s", "lower", 1, (1.0, 2.0), (4.0, 6.0))
+    more = figures.Compared("training", "rows/s", "higher", 2, (300.0,), (100.0,))
+    assert less.ratios == (4.0, 3.0)
+    assert less.to_json()["median"] == {"ours": 1.5, "peer": 5.0, "ratio": 3.5}
+    assert more.ratios == (3.0,)
+
+
+def test_tables_hold_every_figure(figures: Any) -> None:
+    speed = figures.Compared("training", "rows/s", "higher", 2, (300.0,), (100.0,))
+    judged = figures.Judged("trend", "score", "higher", (0.9, 0.8), (0.7, 0.7), (0.95,), (0.5,))
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(figures.speed_table([speed], "speed"), figures.quality_table([judged], "q"))
+    told = capture.get()
+    for part in ("training, rows/s", "3.00x", "trend (score)", "0.8500 (0.8000..0.9000)", "0.9500"):
+        assert part in told
+    assert judged.to_json()["mean"]["ours"] == pytest.approx(0.85)
+
+
+def test_shares_of_the_limit_count_work_done_and_work_skipped(figures: Any) -> None:
+    result: dict[str, Any] = {
+        "train": {"step_s": 0.01},
+        "sample": {"rows_per_s": 1e5},
+        "limit": 100.0,
+    }
+    result |= {"operations": {"step": 2e8, "row": 4e5}, "peer": {"step": 5e8, "row": 6e5}}
+    result["peer"]["step_needed"] = 3e8
+    readings = import_module("benchmarks.speed").READINGS
+    shares = {name: read(result) for name, unit, _, read in readings if unit == "% of limit"}
+    assert shares == {
+        "training, done": pytest.approx(20),
+        "training, peer's count": pytest.approx(50),
+        "training, peer's needed": pytest.approx(30),
+        "sampling, done": pytest.approx(40),
+        "sampling, peer's count": pytest.approx(60),
+    }
+
+
+def test_the_peers_nulls_are_nulls_again(figures: Any) -> None:
+    table = pa.table({"text": ["a", "?", "b"], "number": [1, 2, 3]})
+    nulled = import_module("benchmarks.quality")._nulled(table)
+    assert nulled.to_pydict() == {"text": ["a", None, "b"], "number": [1, 2, 3]}
+
+
+def test_only_the_peers_own_script_imports_the_peer() -> None:
+    files = [*JOBS.rglob("*.py"), *(JOBS.parent / "raysynth").rglob("*.py")]
+    imports = re.compile(r"^\s*(from|import) (ctgan|rdt)\b", re.MULTILINE)
+    found = [file.name for file in files if imports.search(file.read_text())]
+    assert found == ["peer_ctgan.py"]
