@@ -1,8 +1,11 @@
 """What every test shares: small tables, their codecs and codes, Adult, and one trained run."""
 
+import logging
+import signal
+import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,6 @@ from hypothesis import HealthCheck, settings
 
 from raysynth import models
 from raysynth.config import TrainConfig, parse
-from raysynth.draw import Batch
 from raysynth.layout import Codes
 from raysynth.learn import Plan, Resident, learn
 from raysynth.models import TableModel
@@ -22,8 +24,9 @@ from raysynth.schema import Schema
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec
 
-ADULT = Path(__file__).parent.parent / "jobs" / "data" / "adult_train.parquet"
-SMALL = {"generator": [32, 32], "critic": [32, 32], "noise": 16, "batch": 100}
+Fitted = tuple[TableCodec, Codes]
+
+SMALL: dict[str, Any] = {"generator": [32, 32], "critic": [32, 32], "noise": 16, "batch": 100}
 
 # The same examples on every machine, and as many as a second or two allow.
 settings.register_profile(
@@ -35,7 +38,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("raysynth")
-torch.set_num_threads(1)  # small networks on cores that others use too
+torch.set_num_threads(1)  # small networks, on cores that others use too
 
 
 def mixed_table(rows: int = 1_000, seed: int = 0) -> pa.Table:
@@ -57,46 +60,56 @@ def mixed_table(rows: int = 1_000, seed: int = 0) -> pa.Table:
     )
 
 
-def ids_of(table: pa.Table, start: int = 0) -> np.ndarray:
-    """Stable row ids from `start`."""
-    return np.arange(start, start + table.num_rows, dtype=np.uint64)
-
-
-def fit(table: pa.Table, family: str = "ctgan", **options: int) -> tuple[TableCodec, Codes]:
-    """The codecs a family asks for, and the table's codes."""
-    schema = Schema.infer(table.schema)
-    summary = summarise(table, ids_of(table), schema)
+def fit_table(table: pa.Table, family: str = "ctgan", **options: int) -> Fitted:
+    """The codecs that a family asks for, and the table's codes."""
+    ids = np.arange(table.num_rows, dtype=np.uint64)
+    summary = summarise(table, ids, Schema.infer(table.schema))
     codec = TableCodec.fit(summary, models.get(family).CODECS, **options)
-    return codec, codec.encode(table, ids_of(table), seed=0)
+    return codec, codec.encode(table, ids, seed=0)
 
 
-def make(family: str, codec: TableCodec, seed: int = 0, **settings: object) -> TableModel:
-    """A fresh small model."""
+def make_model(family: str, codec: TableCodec, seed: int = 0, **model: Any) -> TableModel:
+    """A fresh small model; `model` replaces settings of it."""
     module = models.get(family)
     torch.manual_seed(seed)
-    return module.Model(codec.layout, codec.shares, parse(module.Config, {**SMALL, **settings}))
+    return module.Model(codec.layout, codec.shares, parse(module.Config, {**SMALL, **model}))
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    """A generator of its own."""
-    return torch.Generator().manual_seed(seed)
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., Fitted]:
+    """`fit_table`."""
+    return fit_table
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., TableModel]:
+    """`make_model`."""
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def seeded() -> Callable[[int], torch.Generator]:
+    """A seed to a generator of its own."""
+    return lambda seed: torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="session")
 def adult() -> pa.Table:
     """The whole training table of Adult."""
-    return pq.read_table(ADULT)
+    jobs = Path(__file__).parent.parent / "jobs"
+    return pq.read_table(jobs / "data" / "adult_train.parquet")
 
 
 @pytest.fixture(scope="session")
 def adult_summary(adult: pa.Table) -> Summary:
     """Its summary."""
-    return summarise(adult, ids_of(adult), Schema.infer(adult.schema))
+    ids = np.arange(adult.num_rows, dtype=np.uint64)
+    return summarise(adult, ids, Schema.infer(adult.schema))
 
 
 @pytest.fixture(scope="session")
 def tables() -> dict[str, pa.Table]:
-    """Small tables by what they hold: both kinds of column, or one only."""
+    """Small tables by what they hold: both kinds of column, or one kind only."""
     mixed = mixed_table()
     return {
         "mixed": mixed,
@@ -106,24 +119,19 @@ def tables() -> dict[str, pa.Table]:
 
 
 @pytest.fixture(scope="session")
-def fitted(tables: dict[str, pa.Table]) -> dict[str, tuple[TableCodec, Codes]]:
+def fitted(tables: dict[str, pa.Table]) -> dict[str, Fitted]:
     """Codecs and codes of the small tables."""
-    return {name: fit(table) for name, table in tables.items()}
+    return {name: fit_table(table) for name, table in tables.items()}
 
 
 @pytest.fixture(scope="session")
-def trained(
-    tables: dict[str, pa.Table],
-    fitted: dict[str, tuple[TableCodec, Codes]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Run:
+def trained(fitted: dict[str, Fitted], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of a small CTGAN that has seen the mixed table long enough to resemble it."""
-    storage = tmp_path_factory.mktemp("runs")
     config = TrainConfig.load(
         overrides={
             "table": "mixed.parquet",
             "name": "mixed",
-            "storage": str(storage),
+            "storage": str(tmp_path_factory.mktemp("runs")),
             "epochs": 40,
             "model": {**SMALL, "pack": 5, "generator_rate": 1e-3, "critic_rate": 1e-3},
         }
@@ -131,20 +139,60 @@ def trained(
     codec, codes = fitted["mixed"]
     model = build(config, codec)
     draw = models.get(config.family).DRAW
-    plan = Plan(codes.rows, SMALL["batch"], config.epochs, seed=0)
+    plan = Plan(codes.rows, SMALL["batch"], config.epochs, config.seed)
     for _ in learn(model, codec.layout, draw, Resident(codes), plan):
         pass
-    return save_run(config, codec, model, '{"epoch": 40}\n', tables["mixed"].num_rows)
+    return save_run(config, codec, model, '{"epoch": 40}\n', codes.rows)
 
 
 @pytest.fixture(scope="session")
-def batches() -> Callable[[str, TableCodec, Codes, int], Iterator[Batch]]:
-    """Endless batches as a family draws them."""
+def people(adult: pa.Table) -> pa.Table:
+    """600 rows of Adult."""
+    return adult.slice(0, 600)
 
-    def drawn(family: str, codec: TableCodec, codes: Codes, rows: int) -> Iterator[Batch]:
-        module = models.get(family)
-        settings = parse(module.Config, SMALL)
-        rows = module.batch_rows(rows, settings)
-        return islice(module.DRAW(codes, codec.layout, rows, generator(1)), None)
 
-    return drawn
+@pytest.fixture(scope="session")
+def small_run(people: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of a few steps on those rows, which lie beside it as `people.parquet`."""
+    folder = tmp_path_factory.mktemp("small")
+    pq.write_table(people, folder / "people.parquet")
+    overrides = {"table": str(folder / "people.parquet"), "name": "small", "epochs": 2}
+    config = TrainConfig.load(
+        overrides={**overrides, "storage": str(folder / "runs"), "model": SMALL}
+    )
+    codec, codes = fit_table(people)
+    model = build(config, codec)
+    draw = models.get(config.family).DRAW
+    plan = Plan(codes.rows, SMALL["batch"], config.epochs, seed=0)
+    for _ in learn(model, codec.layout, draw, Resident(codes), plan):
+        pass
+    return save_run(config, codec, model, "", people.num_rows)
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """The command `raysynth` in this process, through its real entry."""
+    from raysynth.cli import main
+
+    handler, level = signal.getsignal(signal.SIGTERM), logging.getLogger("ray").level
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["raysynth", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Ended(int(end.value.code or 0), *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    logging.getLogger("ray").setLevel(level)

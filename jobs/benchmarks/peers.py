@@ -45,12 +45,12 @@ def peers(
         console.width = 120
 
     def say(line: str) -> None:
-        log.print(line, highlight=False, markup=False)
+        log.print(line, highlight=False, markup=False, soft_wrap=True)
 
     ours, peer = sides.ours(), sides.peer(env, say)
     facts = _facts((ours, peer), (table, test))
     console.print_json(data=facts)
-    if os.getloadavg()[0] > QUIET:
+    if not quality_only and os.getloadavg()[0] > QUIET:
         say(f"others use this machine (load {os.getloadavg()[0]:.1f}): speeds will be off")
     if not quality_only:
         measured = speed.measure(ours, peer, sides.limits(), table, repeats, say)

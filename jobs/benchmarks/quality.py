@@ -1,6 +1,7 @@
 """How good each side's synthetic rows are: both train as long, draw as many, are judged alike.
 
-For every seed, in turn: train on the training table with two threads, draw as many rows as it has,
+For every seed, in turn: train on the training table with one thread (what comes out does not depend
+on it, and other work on the machine then does not matter), draw as many rows as it has,
 and hold them against the test rows with `raysynth.judge`. Synthetic tables are kept, so that the
 judging can be repeated and an interrupted benchmark goes on; a table is drawn anew where the
 training table, our source, or the peer's version is another.
@@ -24,7 +25,7 @@ from benchmarks.sides import Side
 from raysynth.judge import judge
 from raysynth.schema import Schema
 
-THREADS = 2
+THREADS = 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from raysynth.table import TableCodec, check_rows
 CODES, CODECS, INPUT = "codes", "table.json", "table.parquet"
 _SHUFFLE = 7  # the stream of the hash that orders rows
 
-Table = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
+Table: TypeAlias = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
 
 
 def stage(config: TrainConfig, table: Table, work: Path) -> Path:

@@ -19,7 +19,7 @@ import torch
 
 from raysynth import models, parallel
 from raysynth.config import TrainConfig, parse
-from raysynth.errors import Stopped
+from raysynth.errors import Stopped, StorageError
 from raysynth.learn import Plan, capture, learn, restore
 from raysynth.progress import Show, Silent
 from raysynth.run import Run, build, save_run
@@ -27,6 +27,7 @@ from raysynth.shards import Share
 from raysynth.stages import cluster
 from raysynth.stages.claim import claimed, staged
 from raysynth.stages.data import CODES, Table, encode, examine
+from raysynth.storage import reason
 from raysynth.table import TableCodec
 
 STATE, LOSSES = "state.safetensors", "losses.jsonl"
@@ -197,7 +198,7 @@ def _worker(settings: dict[str, Any]) -> None:
             late = time.monotonic() - saved > config.checkpoint_s or epoch.number == plan.epochs
         stop = parallel.agree(stop, device)
         if parallel.agree(late, device) or stop:
-            _checkpoint(model, epoch.number, losses)
+            _checkpoint(config, model, epoch.number, losses)
             saved = time.monotonic()
         if stop:
             return
@@ -212,14 +213,22 @@ def _resume(model: Any) -> tuple[int, list[str]]:
         return done, Path(folder, LOSSES).read_text().splitlines()
 
 
-def _checkpoint(model: Any, epoch: int, losses: list[str]) -> None:
-    """A barrier: every worker comes here, worker 0 with the state of all."""
+def _checkpoint(config: TrainConfig, model: Any, epoch: int, losses: list[str]) -> None:
+    """A barrier: every worker comes here, worker 0 with the state of all.
+
+    Raises `StorageError` where the checkpoint cannot be written.
+    """
     parallel.average_statistics(model)
     if parallel.rank() != 0:
         ray.train.report({"epoch": epoch})
         return
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, STATE).write_bytes(capture(model, epoch))
-        Path(folder, LOSSES).write_text("".join(f"{line}\n" for line in losses))
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"epoch": epoch}, checkpoint=checkpoint)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, STATE).write_bytes(capture(model, epoch))
+            Path(folder, LOSSES).write_text("".join(f"{line}\n" for line in losses))
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": epoch}, checkpoint=checkpoint)
+    except OSError as error:
+        raise StorageError(
+            f"{config.path}: a checkpoint cannot be written: {reason(error)}"
+        ) from None

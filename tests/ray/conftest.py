@@ -5,6 +5,7 @@ usage report, a short temporary folder (socket names end at 107 bytes), quick po
 name order; `test_command.py` starts clusters of its own and comes before the shared one is up.
 """
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -16,11 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-HOME = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # noqa: S108 (short, and made for us alone)
+HOME = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 TOKEN = HOME / "token"
 TOKEN.write_text(secrets.token_hex(32))
 os.environ |= {
@@ -50,28 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::DeprecationWarning:{where}"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _home() -> Iterator[None]:
-    yield
-    shutil.rmtree(HOME, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One local cluster with room for two workers, for all tests that do not start their own."""
+    import raysynth.stages  # noqa: F401, I001 (sets what Ray reads when it is imported)
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def adult_path(adult: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same rows as a Parquet file of three row groups."""
-    path = tmp_path_factory.mktemp("adult") / "adult.parquet"
-    pq.write_table(adult, path, row_group_size=200)
-    return path
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """`raysynth train` stopped in every way a training is stopped: it goes on as if it had not been.
 
-One training of 40 epochs is told as a story: killed outright, then ended by SIGTERM, then by
+One training of 60 epochs is told as a story: killed outright, then ended by SIGTERM, then by
 Ctrl-C, then left to finish; each command is the same and follows the last at once.
 """
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-EPOCHS = 40
+EPOCHS = 60
 SETTINGS = f"""
 table = "adult.parquet"
 name = "story"
@@ -30,7 +30,7 @@ batch = 100
 """
 LINES = (
     r"(summarise|encode|train|save): [\d,]+ rows in [\d.]+ s( · .+)?",
-    r"resuming 'story' from epoch \d+ of 40",
+    r"resuming 'story' from epoch \d+ of 60",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",
     r"stopped after epoch \d+; repeat the command to resume",
     r"run: runs/story  \(600 rows, \d+ s; Ray's log: runs/story\.log\)",
@@ -56,10 +56,10 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(
-    tmp_path_factory: pytest.TempPathFactory, adult: pa.Table, start: Start, home: Path
+    tmp_path_factory: pytest.TempPathFactory, people: pa.Table, start: Start, home: Path
 ) -> Story:
     story = Story(tmp_path_factory.mktemp("story"), start)
-    pq.write_table(adult, story.folder / "adult.parquet")
+    pq.write_table(people, story.folder / "adult.parquet")
     (story.folder / "story.toml").write_text(SETTINGS)
     _until_checkpoint(story, "killed", lambda pid: os.kill(pid, signal.SIGKILL))
     story.left["killed"] = _names(story.run / "work")
@@ -123,7 +123,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _from(end: "CompletedProcess[str]") -> int:
-    found = re.search(r"resuming 'story' from epoch (\d+) of 40", end.stderr)
+    found = re.search(r"resuming 'story' from epoch (\d+) of 60", end.stderr)
     assert found, end.stderr
     return int(found[1])
 

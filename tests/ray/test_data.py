@@ -1,5 +1,6 @@
 """Summary and encoding on Ray: what comes out does not depend on how the table is cut."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def _seven_groups(table: pa.Table, folder: Path) -> Path:
 def _three_files(table: pa.Table, folder: Path) -> Path:
     (folder / "three").mkdir()
     bounds = (0, 50, 51, table.num_rows)
-    for number, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         piece = table.slice(start, stop - start)
         pq.write_table(piece, folder / "three" / f"part-{number}.parquet", row_group_size=97)
     return folder / "three"
@@ -59,28 +60,28 @@ def _bytes(codes: Codes) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", [_seven_groups, _three_files])
 def test_codecs_and_codes_are_the_same_however_the_table_is_cut(
-    adult: pa.Table, tmp_path: Path, cut: object
+    people: pa.Table, tmp_path: Path, cut: object
 ) -> None:
-    _, whole = _encoded(_one_group(adult, tmp_path), tmp_path / "a")
-    _, pieces = _encoded(cut(adult, tmp_path), tmp_path / "b")
+    _, whole = _encoded(_one_group(people, tmp_path), tmp_path / "a")
+    _, pieces = _encoded(cut(people, tmp_path), tmp_path / "b")
     codecs = [(tmp_path / work / data.CODECS).read_bytes() for work in "ab"]
     assert codecs[0] == codecs[1]
     assert _bytes(whole) == _bytes(pieces)
 
 
 def test_every_row_is_encoded_exactly_once_and_as_the_core_encodes_it(
-    adult: pa.Table, tmp_path: Path
+    people: pa.Table, tmp_path: Path
 ) -> None:
-    codec, codes = _encoded(_three_files(adult, tmp_path), tmp_path / "work")
-    ids = np.arange(adult.num_rows, dtype=np.uint64)
-    core = codec.encode(adult, ids, SEED)
+    codec, codes = _encoded(_three_files(people, tmp_path), tmp_path / "work")
+    ids = np.arange(people.num_rows, dtype=np.uint64)
+    core = codec.encode(people, ids, SEED)
     assert sorted(_bytes(codes)) == sorted(_bytes(core))
     assert _bytes(codes) != _bytes(core), "rows are published shuffled"
 
 
-def test_the_summary_over_ray_data_is_that_of_the_core(adult: pa.Table, tmp_path: Path) -> None:
-    arrow, found = fragments(_seven_groups(adult, tmp_path))
+def test_the_summary_over_ray_data_is_that_of_the_core(people: pa.Table, tmp_path: Path) -> None:
+    arrow, found = fragments(_seven_groups(people, tmp_path))
     schema = Schema.infer(arrow)
-    on_ray = data._summarise(found, schema, adult.num_rows, Silent())
-    core = summarise(adult, np.arange(adult.num_rows, dtype=np.uint64), schema)
+    on_ray = data._summarise(found, schema, people.num_rows, Silent())
+    core = summarise(people, np.arange(people.num_rows, dtype=np.uint64), schema)
     assert on_ray.to_bytes() == core.to_bytes()

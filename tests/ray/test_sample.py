@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysynth.run import Run
 from raysynth.stages.sample import PIECE, sample
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -14,16 +15,16 @@ ROWS = 2 * PIECE + 1_234  # three pieces, the last one short
 
 
 def test_two_workers_write_the_rows_of_one_process_in_their_order(
-    small_run: Path, tmp_path: Path
+    small_run: Run, tmp_path: Path
 ) -> None:
-    tables = _both(small_run, tmp_path, ROWS, None)
+    tables = _both(small_run.path, tmp_path, ROWS, None)
     assert tables[0].num_rows == ROWS
     assert tables[0].equals(tables[1])
 
 
-def test_what_is_given_holds_over_ray_too(small_run: Path, tmp_path: Path) -> None:
+def test_what_is_given_holds_over_ray_too(small_run: Run, tmp_path: Path) -> None:
     given = {"sex": "Female", "income": "<=50K"}
-    tables = _both(small_run, tmp_path, PIECE + 10, given)
+    tables = _both(small_run.path, tmp_path, PIECE + 10, given)
     assert tables[0].equals(tables[1])
     for name, value in given.items():
         assert tables[0].column(name).unique().to_pylist() == [value]

@@ -1,0 +1,94 @@
+"""Data parallelism from outside the model: two real processes against one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing, nn
+
+from raysynth import parallel
+
+ROWS, WIDTH = 8, 5
+
+
+def a_network(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(WIDTH, 7), nn.Tanh(), nn.Linear(7, 1), nn.Linear(1, 1))
+
+
+def a_step(network: nn.Sequential, rows: torch.Tensor) -> nn.Sequential:
+    """Three Adam steps, with a gradient penalty, on all layers but the last."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    parallel.join(network, [optimizer])
+    for _ in range(3):
+        rows = rows.detach().requires_grad_()
+        score = network[:3](rows)
+        (slope,) = torch.autograd.grad(score.sum(), rows, create_graph=True)
+        loss = score.square().mean() + slope.square().sum(1).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return network
+
+
+def in_two(rank: int, work: Callable[[int], Any], folder: str) -> None:
+    """Run `work` as worker `rank` of two and leave what it gives."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.save(work(rank), Path(folder, f"{rank}.pt"))
+    dist.destroy_process_group()
+
+
+def together(work: Callable[[int], Any], folder: Path) -> list[Any]:
+    multiprocessing.spawn(in_two, (work, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def all_rows() -> torch.Tensor:
+    return torch.randn(2 * ROWS, WIDTH, generator=torch.Generator().manual_seed(9))
+
+
+def train_half(rank: int) -> dict[str, torch.Tensor]:
+    # Each starts from weights of its own: joining must make them those of worker 0.
+    network = a_network(seed=rank)
+    return a_step(network, all_rows()[rank * ROWS : (rank + 1) * ROWS]).state_dict()
+
+
+def count_alone(rank: int) -> dict[str, torch.Tensor]:
+    norm = nn.BatchNorm1d(1, momentum=None)
+    norm(torch.tensor([[0.0], [2.0]]) + 10 * rank)
+    parallel.average_statistics(norm)
+    flags = [parallel.agree(flag, torch.device("cpu")) for flag in (rank == 1, False)]
+    return {"mean": norm.running_mean, "var": norm.running_var, "flags": torch.tensor(flags)}
+
+
+def test_two_workers_take_the_step_of_one_with_twice_the_rows(tmp_path: Path) -> None:
+    """Also where the last layer has no gradient at all, which counts as zero."""
+    one = a_step(a_network(seed=0), all_rows()).state_dict()
+    first, second = together(train_half, tmp_path)
+    start = a_network(seed=0).state_dict()
+    for name, weights in one.items():
+        torch.testing.assert_close(first[name], weights, rtol=1e-4, atol=1e-6)
+        assert torch.equal(first[name], second[name])
+        assert name.startswith("3.") or not torch.equal(weights, start[name])
+
+
+def test_batch_norm_statistics_are_averaged_and_flags_shared(tmp_path: Path) -> None:
+    for found in together(count_alone, tmp_path):
+        assert found["mean"].item() == pytest.approx(6.0)  # of 1 and 11
+        assert found["var"].item() == pytest.approx(2.0)
+        assert found["flags"].tolist() == [True, False]
+
+
+def test_one_worker_needs_no_process_group() -> None:
+    network = a_network(seed=0)
+    parallel.join(network, [torch.optim.Adam(network.parameters())])
+    parallel.average_statistics(network)
+    assert (parallel.workers(), parallel.rank()) == (1, 0)
+    assert parallel.agree(True, torch.device("cpu"))

@@ -1,0 +1,130 @@
+"""The folder a training leaves: whole, verified, or refused by name."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from raysynth.errors import RunError, StorageError
+from raysynth.run import MANIFEST, WORK, Run, add_files, build, open_run, save_run
+
+FILES = ["config.toml", "schema.json", "table.json", "weights.safetensors", "losses.jsonl"]
+
+
+@pytest.fixture
+def copy(trained: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained.path, tmp_path / "copy"))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 256 KiB, which a run does not fit on."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small filesystem")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_run_comes_back_with_settings_codecs_and_weights(trained: Run) -> None:
+    run = open_run(trained.path)
+    assert sorted(run.manifest["files"]) == sorted(FILES)
+    assert run.table == trained.table
+    assert run.config == trained.config
+    weights = zip(run.model().parameters(), trained.model().parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_no_file_of_a_run_is_a_pickle(trained: Run) -> None:
+    for file in trained.path.iterdir():
+        head = file.read_bytes()[:2]
+        assert head[:1] != b"\x80", file.name
+        assert head != b"PK", file.name
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_one_altered_byte_is_told(copy: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    for place in (0, len(data) // 2, len(data) - 1):
+        altered = bytearray(data)
+        altered[place] ^= 1
+        (copy / name).write_bytes(altered)
+        with pytest.raises(RunError, match=name):
+            open_run(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_torn_run_is_told(copy: Path, name: str) -> None:
+    (copy / name).write_bytes((copy / name).read_bytes()[:-5])
+    with pytest.raises(RunError, match="not what was saved"):
+        open_run(copy)
+    (copy / name).unlink()
+    with pytest.raises(RunError, match=f"'{name}' is missing"):
+        open_run(copy)
+
+
+def test_another_format_is_told_with_what_wrote_it(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps({**manifest, "format": 99, "raysynth": "7.7"}))
+    with pytest.raises(RunError, match=r"format 99.*format 1.*7\.7"):
+        open_run(copy)
+
+
+def test_no_manifest_no_run(copy: Path) -> None:
+    (copy / MANIFEST).unlink()
+    with pytest.raises(RunError, match="not a run folder"):
+        open_run(copy)
+    (copy / WORK).mkdir()
+    with pytest.raises(RunError, match="not finished.*resume"):
+        open_run(copy)
+
+
+def test_a_saved_run_has_no_work_folder(trained: Run, tmp_path: Path) -> None:
+    config = trained.config.model_copy(update={"storage": str(tmp_path), "name": "again"})
+    (config.path / WORK).mkdir(parents=True)
+    (config.path / WORK / "codes").write_text("as private as the table")
+    run = save_run(config, trained.table, trained.model(), "", trained.rows)
+    assert sorted(file.name for file in run.path.iterdir()) == sorted([*FILES, MANIFEST])
+
+
+def test_a_full_disk_loses_nothing_that_resuming_needs(trained: Run, tiny_disk: Path) -> None:
+    config = trained.config.model_copy(
+        update={"storage": str(tiny_disk), "name": "full", "model": {"generator": [300, 300]}}
+    )
+    (config.path / WORK).mkdir(parents=True)
+    (config.path / WORK / "codes").write_text("kept")
+    model = build(config, trained.table)
+    with pytest.raises(StorageError, match="disk is full.*free some space"):
+        save_run(config, trained.table, model, "", trained.rows)
+    assert (config.path / WORK / "codes").read_text() == "kept"
+    assert not (config.path / MANIFEST).exists()
+    assert not list(config.path.glob(".*.part"))
+
+
+def test_weights_of_another_model_are_refused(trained: Run, tmp_path: Path) -> None:
+    config = trained.config.model_copy(update={"storage": str(tmp_path), "name": "other"})
+    wider = config.model_copy(update={"model": {**config.model, "generator": [48, 32]}})
+    run = save_run(config, trained.table, build(wider, trained.table), "", trained.rows)
+    with pytest.raises(RunError, match="another model"):
+        run.model()
+
+
+def test_a_report_joins_the_manifest(copy: Path) -> None:
+    run = add_files(open_run(copy), {"report.json": b"{}"})
+    run = add_files(run, {"report.json": b"{ }"})
+    assert run.manifest["files"]["report.json"]["bytes"] == 3
+    assert set(FILES) < set(open_run(copy).manifest["files"])
+
+
+def test_the_same_seed_builds_the_same_weights(trained: Run, seeded: Callable) -> None:
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    one, two = (build(trained.config, trained.table).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), before), "the caller's generator is untouched"

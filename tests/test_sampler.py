@@ -1,0 +1,127 @@
+"""A run to tables: the same rows however asked, and what is given holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from raysynth.errors import GivenError
+from raysynth.run import Run
+from raysynth.sampler import CHUNK, Sampler
+
+SENTINEL = "sentinel-5f1c"
+
+
+@pytest.fixture(scope="module")
+def sampler(trained: Run) -> Sampler:
+    return Sampler.open(trained, "cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(sampler: Sampler) -> pa.Table:
+    return sampler.sample(60_500, seed=4).combine_chunks()
+
+
+@pytest.mark.parametrize(
+    ("start", "rows"), [(0, 1), (0, 999), (0, CHUNK + 1), (999, 2), (24_990, 30), (59_000, 1_500)]
+)
+def test_row_i_is_the_same_however_the_table_is_cut(
+    sampler: Sampler, whole: pa.Table, start: int, rows: int
+) -> None:
+    pieces = [drawn.table for drawn in sampler.stream(rows, seed=4, start=start)]
+    assert pa.concat_tables(pieces).combine_chunks().equals(whole.slice(start, rows))
+
+
+def test_another_seed_gives_other_rows(sampler: Sampler, whole: pa.Table) -> None:
+    other = sampler.sample(2_000, seed=5)
+    same = pc.equal(other["real"].combine_chunks(), whole["real"].combine_chunks().slice(0, 2_000))
+    assert pc.mean(same.cast(pa.float64())).as_py() < 0.05
+
+
+def test_chunks_do_not_repeat(whole: pa.Table) -> None:
+    real = whole["real"].to_numpy()
+    assert not np.array_equal(real[:CHUNK], real[CHUNK : 2 * CHUNK])
+
+
+def test_the_schema_is_that_of_the_table_trained_on(
+    sampler: Sampler, tables: dict[str, pa.Table]
+) -> None:
+    assert sampler.sample(10).schema == tables["mixed"].schema
+    assert sampler.sample(0).schema == tables["mixed"].schema
+    assert sampler.sample(0).num_rows == 0
+
+
+def test_marginals_are_near_the_true_ones(whole: pa.Table, tables: dict[str, pa.Table]) -> None:
+    """Total variation: a small network trained for seconds stays within a fifth of the rows."""
+    for name in ("city", "yes", "grade"):
+        real, drawn = (table[name].to_pandas() for table in (tables["mixed"], whole))
+        shares = [column.value_counts(normalize=True, dropna=False) for column in (real, drawn)]
+        assert shares[0].sub(shares[1], fill_value=0).abs().sum() / 2 < 0.2, name
+
+
+@pytest.mark.parametrize("name", ["city", "yes", "grade"])
+def test_every_value_of_every_category_column_can_be_given(
+    sampler: Sampler, tables: dict[str, pa.Table], name: str
+) -> None:
+    for value in tables["mixed"][name].unique().to_pylist():
+        table = sampler.sample(1_234, seed=1, given={name: value})
+        assert table.num_rows == 1_234
+        assert set(table[name].to_pylist()) == {value}
+
+
+def test_several_columns_given_hold_together(sampler: Sampler) -> None:
+    given = {"city": "Oslo", "yes": False, "grade": "l"}
+    table = sampler.sample(2_500, seed=1, given=given)
+    assert table.num_rows == 2_500
+    assert all(set(table[name].to_pylist()) == {value} for name, value in given.items())
+    assert len(set(table["real"].to_pylist())) > 50, "the rest still varies"
+
+
+def test_given_rows_do_not_depend_on_the_cut_either(sampler: Sampler) -> None:
+    given = {"city": "Molde", "grade": "k"}
+    long = sampler.sample(3_000, seed=2, given=given).combine_chunks()
+    pieces = sampler.stream(700, seed=2, given=given, start=1_500)
+    short = pa.concat_tables([drawn.table for drawn in pieces]).combine_chunks()
+    assert short.equals(long.slice(1_500, 700))
+
+
+def test_a_boolean_may_be_given_as_text(sampler: Sampler) -> None:
+    assert set(sampler.sample(50, given={"yes": "TRUE"})["yes"].to_pylist()) == {True}
+
+
+def test_rows_drawn_and_forced_are_counted(sampler: Sampler) -> None:
+    (drawn,) = sampler.stream(100, given={"grade": "l", "city": "Molde", "yes": True})
+    assert drawn.tried >= CHUNK
+    assert 0 <= drawn.forced <= CHUNK
+    (plain,) = sampler.stream(100)
+    assert (plain.tried, plain.forced) == (CHUNK, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"citty": "Oslo"}, "did you mean 'city'"),
+        ({"city": SENTINEL}, "column 'city' has no such value"),
+        ({"yes": SENTINEL}, "column 'yes' has no such value"),
+        ({"real": 3.5}, "'real' is a number column"),
+        ({"grade": None}, "column 'grade' has no such value"),
+    ],
+)
+def test_what_cannot_be_given_is_told_without_the_value(
+    sampler: Sampler, given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(GivenError, match=says) as error:
+        sampler.sample(5, given=given)
+    assert SENTINEL not in str(error.value)
+
+
+def test_a_run_opens_from_its_path(trained: Run, whole: pa.Table) -> None:
+    again = Sampler.open(Path(trained.path), "cpu").sample(100, seed=4)
+    assert again.combine_chunks().equals(whole.slice(0, 100))
+
+
+def test_negative_rows_are_refused(sampler: Sampler) -> None:
+    with pytest.raises(GivenError, match="0 or more"):
+        sampler.sample(-1)

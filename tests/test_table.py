@@ -1,0 +1,182 @@
+"""A table to codes and back, and the tables that are refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raysynth import models
+from raysynth.errors import ConfigError, TableError
+from raysynth.schema import Schema, select
+from raysynth.summary import Summary, summarise
+from raysynth.table import TableCodec, check, check_rows
+
+KINDS = models.get("ctgan").CODECS
+
+
+def summarised(**columns: object) -> Summary:
+    table = pa.table(columns)
+    return summarise(table, np.arange(len(table), dtype=np.uint64), Schema.infer(table.schema))
+
+
+def ids(rows: int, start: int = 0) -> np.ndarray:
+    return np.arange(start, start + rows, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(0, "0 rows"), (1, "1 row,"), (99, "99 rows")])
+def test_too_few_rows_are_refused(rows: int, told: str) -> None:
+    with pytest.raises(TableError, match=f"the table has {told}.* at least 100 rows are needed"):
+        check(summarised(c=pa.array(range(rows), pa.int64())))
+    check_rows(100)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([None] * 200, "column 'c' is all null"),
+        ([float("nan")] * 200, "column 'c' is all null"),
+        ([5.5] * 200, "column 'c' has one value only"),
+        (["sentinel"] * 200, "column 'c' has one value only"),
+        ([True] * 200, "column 'c' has one value only"),
+        ([1.0, float("inf"), float("-inf")] * 70, "column 'c' holds 140 infinite values"),
+    ],
+)
+def test_a_column_nothing_can_be_learned_from_is_named(cells: list[object], said: str) -> None:
+    kind = pa.float64() if cells[0] is None else None
+    with pytest.raises(TableError, match=said) as error:
+        check(summarised(good=list(range(len(cells))), c=pa.array(cells, kind)))
+    assert "--drop 'c'" in str(error.value)
+    assert "sentinel" not in str(error.value)
+
+
+def test_one_value_beside_nulls_is_two_values() -> None:
+    check(summarised(c=["a", None] * 100, n=[1.0, None] * 100))
+
+
+def test_adult_comes_back_from_codes(adult: pa.Table, adult_summary: Summary) -> None:
+    codec = TableCodec.fit(adult_summary, KINDS)
+    rows = ids(adult.num_rows)
+    codes = codec.encode(adult, rows, seed=1)
+    back = codec.decode(codes, rows, seed=2)
+    assert back.schema.equals(adult.schema.remove_metadata())
+    for column in adult_summary.schema.columns:
+        same = back.column(column.name).to_pylist()
+        real = adult.column(column.name).to_pylist()
+        exact = np.mean([a == b for a, b in zip(same, real, strict=True)])
+        # All but pooled countries and what lies past the ends.
+        assert exact > 0.999, column.name
+    assert codes.row_bytes <= 48
+
+
+def test_codes_depend_on_row_ids_and_seed_alone(tables: dict[str, pa.Table]) -> None:
+    table = tables["mixed"]
+    codec = TableCodec.fit(summarise(table, ids(1_000), Schema.infer(table.schema)), KINDS)
+    whole = codec.encode(table, ids(1_000), seed=1)
+    piece = codec.encode(table.slice(300, 50), ids(50, 300), seed=1)
+    assert np.array_equal(whole.indices[300:350], piece.indices)
+    assert np.array_equal(whole.scalars[300:350], piece.scalars)
+    again = codec.encode(table, ids(1_000), seed=2)
+    assert not np.array_equal(whole.indices, again.indices)
+    back = codec.decode(whole, ids(1_000), seed=1)
+    assert codec.decode(piece, ids(50, 300), seed=1).equals(back.slice(300, 50).combine_chunks())
+
+
+def test_columns_draw_their_chances_apart() -> None:
+    """Two equal columns must not be sent to the same modes row by row."""
+    cells = np.random.default_rng(0).normal(size=2_000)
+    codec = TableCodec.fit(summarised(a=cells, b=cells), KINDS)
+    indices = codec.encode(pa.table({"a": cells, "b": cells}), ids(2_000), seed=0).indices
+    assert 0.2 < (indices[:, 0] == indices[:, 1]).float().mean() < 0.95
+
+
+def test_json_brings_back_an_equal_codec(tables: dict[str, pa.Table]) -> None:
+    table = tables["mixed"]
+    codec = TableCodec.fit(summarise(table, ids(1_000), Schema.infer(table.schema)), KINDS)
+    copy = TableCodec.from_json(json.loads(json.dumps(codec.to_json(), allow_nan=False)))
+    assert copy == codec
+    assert copy.layout == codec.layout
+    assert copy.shares == codec.shares
+
+
+@pytest.mark.parametrize("only", ["numbers", "categories"])
+def test_tables_of_one_kind_of_column(only: str, tables: dict[str, pa.Table]) -> None:
+    table = tables[only]
+    codec = TableCodec.fit(summarise(table, ids(1_000), Schema.infer(table.schema)), KINDS)
+    codes = codec.encode(table, ids(1_000), seed=0)
+    back = codec.decode(codes, ids(1_000), seed=0)
+    assert bool(codec.layout.scalars) == (only == "numbers")
+    assert bool(codec.layout.categories) == (only == "categories")
+    assert back.schema.equals(table.schema)
+    assert back.num_rows == 1_000
+
+
+def test_an_empty_table_encodes_to_no_rows(tables: dict[str, pa.Table]) -> None:
+    table = tables["mixed"]
+    codec = TableCodec.fit(summarise(table, ids(1_000), Schema.infer(table.schema)), KINDS)
+    codes = codec.encode(table.slice(0, 0), ids(0), seed=0)
+    assert codes.rows == 0
+    assert codec.decode(codes, ids(0), seed=0).equals(table.schema.empty_table())
+
+
+# -- schema -------------------------------------------------------------------------------------
+
+
+def test_kinds_follow_from_arrow_types() -> None:
+    fields = [
+        *(("f", pa.float32()), ("i", pa.uint8()), ("code", pa.int16()), ("t", pa.large_string())),
+        *(("b", pa.bool_()), ("d", pa.dictionary(pa.int32(), pa.string())), ("x", pa.date32())),
+    ]
+    schema = Schema.infer(pa.schema(fields), drop=["x"], categories=["code"])
+    assert [(c.name, c.kind) for c in schema.columns] == [
+        *(("f", "number"), ("i", "number"), ("code", "category"), ("t", "category")),
+        *(("b", "boolean"), ("d", "category")),
+    ]
+    assert schema["d"].type == pa.string()
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "kind", "said"),
+    [
+        ([("d", pa.date32())], {}, TableError, "column 'd' is date32.*--drop 'd'"),
+        ([("a", pa.int8()), ("a", pa.int8())], {}, TableError, "'a' occurs more than once"),
+        ([("a", pa.int8())], {"drop": ["a"]}, TableError, "no column left"),
+        ([("age", pa.int8())], {"drop": ["aeg"]}, ConfigError, "drop: .*did you mean 'age'"),
+        ([("age", pa.int8())], {"categories": ["ag"]}, ConfigError, "categories: .*mean 'age'"),
+        ([("a", pa.float32())], {"categories": ["a"]}, ConfigError, "column 'a' is float"),
+    ],
+)
+def test_what_cannot_be_modelled_is_refused_by_name(
+    fields: list[tuple[str, pa.DataType]], options: dict[str, list[str]], kind: type, said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        Schema.infer(pa.schema(fields), **options)
+
+
+def test_select_converts_without_loss_or_not_at_all() -> None:
+    schema = Schema.infer(pa.schema([("n", pa.int16()), ("f", pa.float64()), ("s", pa.string())]))
+    table = pa.table(
+        {
+            "other": [1, 2],
+            "s": pa.array(["a", None]).dictionary_encode(),
+            "f": pa.array([float("nan"), 1.5], pa.float32()),
+            "n": pa.array([1, 2], pa.int64()),
+        }
+    )
+    found = select(table, schema)
+    assert found.schema.equals(schema.arrow)
+    assert found.to_pydict() == {"n": [1, 2], "f": [None, 1.5], "s": ["a", None]}
+    for cells in ([1, 73_910], [1.5, 2.0], ["sentinel-7391", "2"]):
+        with pytest.raises(TableError, match="column 'n' should be int16 but is") as error:
+            select(table.set_column(3, "n", pa.array(cells)), schema)
+        assert "739" not in str(error.value)
+
+
+def test_select_names_columns_that_are_missing_or_double() -> None:
+    schema = Schema.infer(pa.schema([("n", pa.int64())]))
+    with pytest.raises(TableError, match="the table lacks 'n'"):
+        select(pa.table({"m": [1]}), schema)
+    with pytest.raises(TableError, match="'n' occurs more than once"):
+        select(pa.table([[1], [2]], names=["n", "n"]), schema)
+    with pytest.raises(TableError, match="no column is called 'm'; known: 'n'"):
+        schema["m"]
