@@ -80,9 +80,17 @@ def train(
         model["batch"] = batch
     given = {
         "table": None if settings else table,
-        "family": family, "name": name, "storage": storage, "epochs": epochs,
-        "workers": workers, "seed": seed, "least": least, "gpu": gpu,
-        "drop": drop or None, "categories": category or None, "model": model,
+        "family": family,
+        "name": name,
+        "storage": storage,
+        "epochs": epochs,
+        "workers": workers,
+        "seed": seed,
+        "least": least,
+        "gpu": gpu,
+        "drop": drop or None,
+        "categories": category or None,
+        "model": model,
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     config = TrainConfig.load(settings, chosen)
@@ -209,9 +217,11 @@ def _free(name: str, storage: str) -> str:
     from raysynth.run import MANIFEST
 
     number = 1
-    while (Path(storage) / (chosen := f"{name}-{number}" if number > 1 else name)).joinpath(
-        MANIFEST
-    ).exists():
+    while (
+        (Path(storage) / (chosen := f"{name}-{number}" if number > 1 else name))
+        .joinpath(MANIFEST)
+        .exists()
+    ):
         number += 1
     return chosen
 
@@ -279,6 +289,8 @@ def _display(log: Path) -> Iterator[Any]:
             for number, old in zip((1, 2), saved, strict=True):
                 os.dup2(old, number)
                 os.close(old)
+            if log.is_file() and not log.stat().st_size:
+                log.unlink()
 
 
 def main(*command: str) -> None:

@@ -90,10 +90,12 @@ def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
         return model.model_validate(dict(values))
     except ValidationError as error:
         problems = []
-        for fault in error.errors(include_input=False, include_url=False):
+        for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"]) or "settings"
             if fault["type"] == "extra_forbidden":
                 problems.append(f"no setting is called '{key}'; {nearest(key, model.model_fields)}")
             else:
-                problems.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+                came = fault["input"]
+                got = f", got {came!r}" if isinstance(came, int | float | str) else ""
+                problems.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{got}")
         raise ConfigError("; ".join(problems)) from None

@@ -134,7 +134,7 @@ def judge(
     target = schema[utility.default_target(schema) if target is None else target].name
     synthetic, real = select(synthetic, schema), select(real, schema)
     train = None if train is None else select(train, schema)
-    counts = _counts(synthetic, real, train)
+    counts = count_rows(synthetic=synthetic, real=real, train=train)
     source = real if train is None else train
     whole = _Tables(real, synthetic, train, permuted(source, np.random.default_rng([seed, 4])))
     rows = min(ROWS, *(count for count in counts.values() if count is not None))
@@ -149,8 +149,8 @@ def judge(
     return Report(tuple(figures), columns, trends, counts | {"compared": rows}, target, seed)
 
 
-def _counts(synthetic: pa.Table, real: pa.Table, train: pa.Table | None) -> dict[str, int | None]:
-    tables = {"synthetic": synthetic, "real": real, "train": train}
+def count_rows(**tables: pa.Table | None) -> dict[str, int | None]:
+    """Rows of each table by its name. Raises `TableError` for fewer than `FEWEST`."""
     for name, table in tables.items():
         if table is not None and table.num_rows < FEWEST:
             raise TableError(

@@ -97,11 +97,12 @@ class Terminal:
         if not self.console.is_terminal:
             seconds = task.elapsed or 0.0
             note = f" · {task.fields['note']}" if task.fields["note"] else ""
-            self.console.print(f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s{note}")
+            self.say(f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s{note}")
 
     def say(self, line: str) -> None:
         """One line above the bars."""
-        self.progress.console.print(line, highlight=False)
+        # A line stays a line, however long its paths: others search and cut what is said.
+        self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Bar:

@@ -97,8 +97,11 @@ def _read_csv(path: Path) -> pa.Table:
         if path.stat().st_size == 0:
             raise TableError(f"{path}: the file is empty; expected a header line and rows")
         # Arrow's own error quotes the cell or line it stumbles over, so it is not passed on.
-        options = pa.csv.ConvertOptions(strings_can_be_null=True)
-        return pa.csv.read_csv(path, convert_options=options)
+        return pa.csv.read_csv(
+            path,
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(strings_can_be_null=True),
+        )
     except (OSError, pa.ArrowException) as error:
         raise TableError(
             f"{path}: not a CSV table that can be read ({reason(error)}); expected a header line, "

@@ -81,7 +81,7 @@ def test_no_manifest_no_run(copy: Path) -> None:
     with pytest.raises(RunError, match="not a run folder"):
         open_run(copy)
     (copy / WORK).mkdir()
-    with pytest.raises(RunError, match="not finished.*resume"):
+    with pytest.raises(RunError, match=r"not finished.*resume"):
         open_run(copy)
 
 
@@ -100,7 +100,7 @@ def test_a_full_disk_loses_nothing_that_resuming_needs(trained: Run, tiny_disk: 
     (config.path / WORK).mkdir(parents=True)
     (config.path / WORK / "codes").write_text("kept")
     model = build(config, trained.table)
-    with pytest.raises(StorageError, match="disk is full.*free some space"):
+    with pytest.raises(StorageError, match=r"disk is full.*free some space"):
         save_run(config, trained.table, model, "", trained.rows)
     assert (config.path / WORK / "codes").read_text() == "kept"
     assert not (config.path / MANIFEST).exists()

@@ -68,8 +68,8 @@ class Config(BaseModel):
 
 
 def batch_rows(batch: int, config: Config) -> int:
-    """Rows a batch really holds: `batch` cut to whole packs, at least one."""
-    return max(1, batch // config.pack) * config.pack
+    """Rows a batch really holds: `batch` cut to whole packs, at least one; batch norm needs two."""
+    return max(2, max(1, batch // config.pack) * config.pack)
 
 
 class Generator(nn.Module):

@@ -170,7 +170,9 @@ def _encode(
     def save(batch: pa.Table) -> pa.Table:
         kept = [shards.write(batch, folder)] if batch.num_rows else []
         names, counts = ([piece[place] for piece in kept] for place in (0, 1))
-        return pa.table({"name": pa.array(names, pa.string()), "rows": pa.array(counts, pa.int64())})
+        return pa.table(
+            {"name": pa.array(names, pa.string()), "rows": pa.array(counts, pa.int64())}
+        )
 
     folder.mkdir(parents=True, exist_ok=True)
     pieces, done = [], 0

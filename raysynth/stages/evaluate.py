@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 
 from raysynth.errors import RaysynthError
-from raysynth.judge import Report, judge
+from raysynth.judge import Report, count_rows, judge
 from raysynth.progress import Show, Silent
 from raysynth.report import html
 from raysynth.run import Run, add_files
@@ -35,6 +35,9 @@ def evaluate(
     schema = run.table.schema
     real = select(real, schema)
     train = select(train, schema) if train is not None else _trained_on(run, schema, show)
+    count_rows(real=real, train=train)  # what judging would refuse is told before any row is drawn
+    if target is not None:
+        schema[target]
     rows = min(run.rows, MOST)
     with show.phase("sample", rows) as phase:
         synthetic = Sampler.open(run).sample(rows, seed)
@@ -61,4 +64,3 @@ def _trained_on(run: Run, schema: Schema, show: Show) -> pa.Table | None:
         )
         return None
     return table
-

@@ -63,7 +63,13 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
 
 
 def _fit(
-    config: TrainConfig, codecs: TableCodec, plan: Plan, work: Path, own: bool, phase: Any, show: Show
+    config: TrainConfig,
+    codecs: TableCodec,
+    plan: Plan,
+    work: Path,
+    own: bool,
+    phase: Any,
+    show: Show,
 ) -> Path:
     """Train on Ray; gives the folder of the last checkpoint."""
     cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
@@ -80,12 +86,16 @@ def _fit(
         },
         torch_config=ray.train.torch.TorchConfig(timeout_s=300),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=_resources(config, cpus)
+            num_workers=config.workers,
+            use_gpu=config.gpu,
+            resources_per_worker=_resources(config, cpus),
         ),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(work),
-            failure_config=ray.train.FailureConfig(max_failures=RETRIES, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(
+                max_failures=RETRIES, controller_failure_limit=3
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             logging_config=ray.train.LoggingConfig("ERROR"),
         ),
@@ -135,7 +145,9 @@ def _follow(
                     show.say(f"resuming '{config.name}' from epoch {resumed} of {config.epochs}")
             if news["epoch"]:
                 notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
-                phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}")
+                phase.at(
+                    news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}"
+                )
         except KeyboardInterrupt:
             if stopping:
                 raise

@@ -1,0 +1,205 @@
+"""The command line without a cluster: what it shows, what it prints where, what it writes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from raysynth.run import Run
+from raysynth.storage import read
+
+Cli = Callable[..., Any]
+
+OPTIONS = {
+    "train": [
+        *("--family", "--name", "--storage", "--epochs", "--batch", "--workers", "--seed"),
+        *("--drop", "--category", "--least", "--set", "--gpu", "--no-gpu", "--json"),
+    ],
+    "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
+    "evaluate": ["--real", "--train", "--target", "--seed", "--storage", "--json"],
+    "quickstart": ["--epochs", "--storage", "--json"],
+}
+
+
+@pytest.fixture
+def drawn(cli: Cli, small_run: Run, tmp_path: Path) -> Callable[..., pa.Table]:
+    """Sample the small run by the command line, and read what it wrote."""
+
+    def sample(*words: object, name: str = "out.parquet") -> pa.Table:
+        out = tmp_path / name
+        end = cli("sample", small_run.path, "--out", out, *words)
+        assert end.code == 0, end.err
+        return read(out)
+
+    return sample
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_of_a_command_names_every_option(
+    cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    end = cli(command, "--help")
+    assert end.code == 0
+    assert end.err == ""
+    for option in OPTIONS[command]:
+        assert option in end.out
+
+
+def test_the_options_listed_here_are_all_there_are() -> None:
+    import inspect
+
+    from raysynth import cli as module
+
+    for command, options in OPTIONS.items():
+        parameters = inspect.signature(getattr(module, command)).parameters
+        named = {"as_json": "json", "setting": "set"}
+        names = {f"--{named.get(name, name)}" for name in parameters} - {"--table", "--run"}
+        assert names == set(options) - {"--no-gpu"}, command
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    end = cli("--help")
+    assert end.code == 0
+    for command in OPTIONS:
+        assert command in end.out
+
+
+def test_without_a_command_the_help_is_shown_and_the_exit_code_says_so(cli: Cli) -> None:
+    end = cli()
+    assert end.code == 2
+    assert "quickstart" in end.out + end.err
+    assert "error" not in end.err
+
+
+def test_version_is_that_of_the_package(cli: Cli) -> None:
+    end = cli("--version")
+    assert (end.code, end.out, end.err) == (0, f"{version('raysynth')}\n", "")
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    words = [sys.executable, "-m", "raysynth", "--version"]
+    end = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (end.returncode, end.stdout, end.stderr) == (0, f"{version('raysynth')}\n", "")
+
+
+def test_help_does_not_wait_for_torch_or_ray() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "raysynth", "--help"]
+    end = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in end.stderr.splitlines()}
+    assert not imported & {"torch", "ray", "pyarrow", "pandas", "sklearn", "matplotlib"}
+
+
+def test_json_is_one_line_on_stdout_and_all_else_goes_to_stderr(
+    cli: Cli, small_run: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    end = cli("sample", small_run.path, "--rows", 30, "--out", out, "--seed", 4, "--json")
+    assert end.code == 0
+    assert end.out.count("\n") == 1
+    assert end.out.endswith("\n")
+    told = json.loads(end.out)
+    assert told == {"path": str(out), "rows": 30, "tried": 1_000, "forced": 0, "seed": 4}
+    lines = end.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["sample", "table"]
+
+
+def test_without_json_nothing_is_printed_on_stdout(
+    cli: Cli, small_run: Run, tmp_path: Path
+) -> None:
+    end = cli("sample", small_run.path, "--rows", 30, "--out", tmp_path / "out.csv")
+    assert (end.code, end.out) == (0, "")
+    assert f"table: {tmp_path / 'out.csv'}" in end.err.replace("\n", "")
+
+
+def test_a_parquet_sample_has_the_columns_and_types_of_the_training_table(
+    drawn: Callable[..., pa.Table], people: pa.Table
+) -> None:
+    table = drawn("--rows", 1_500)
+    assert table.num_rows == 1_500
+    assert table.schema.equals(people.schema.remove_metadata())
+
+
+def test_a_csv_sample_holds_the_rows_of_the_parquet_sample(
+    drawn: Callable[..., pa.Table],
+) -> None:
+    parquet, csv = drawn("--rows", 70), drawn("--rows", 70, name="out.csv")
+    assert csv.equals(parquet)
+
+
+def test_a_sample_of_no_rows_is_a_table_of_no_rows(
+    drawn: Callable[..., pa.Table], people: pa.Table
+) -> None:
+    table = drawn("--rows", 0)
+    assert table.num_rows == 0
+    assert table.schema.equals(people.schema.remove_metadata())
+
+
+def test_the_same_seed_draws_the_same_rows_and_another_seed_others(
+    drawn: Callable[..., pa.Table],
+) -> None:
+    first, again = drawn("--rows", 60, "--seed", 9), drawn("--rows", 1_200, "--seed", 9)
+    assert first.equals(again.slice(0, 60))
+    assert not first.equals(drawn("--rows", 60, "--seed", 10))
+
+
+def test_every_row_holds_what_is_given(drawn: Callable[..., pa.Table]) -> None:
+    table = drawn("--rows", 40, "--given", "sex=Female", "--given", "income=>50K")
+    assert table.column("sex").to_pylist() == ["Female"] * 40
+    assert table.column("income").to_pylist() == [">50K"] * 40
+
+
+def test_a_run_is_found_by_its_name_in_the_storage_folder(
+    cli: Cli, small_run: Run, tmp_path: Path
+) -> None:
+    words = ("--storage", small_run.path.parent, "--rows", 5, "--out", tmp_path / "out.parquet")
+    assert cli("sample", "small", *words).code == 0
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 5
+
+
+def test_an_existing_file_is_replaced_whole(drawn: Callable[..., pa.Table], tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").write_bytes(b"what was there before")
+    assert drawn("--rows", 5).num_rows == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+@pytest.fixture
+def judged_run(small_run: Run, tmp_path: Path) -> Path:
+    """A copy of the small run to put a report into."""
+    import shutil
+
+    return Path(shutil.copytree(small_run.path, tmp_path / "judged"))
+
+
+def test_evaluate_prints_figures_and_leaves_a_report_in_the_run(
+    cli: Cli, judged_run: Path, adult: pa.Table, tmp_path: Path
+) -> None:
+    pa.csv.write_csv(adult.slice(2_000, 200), tmp_path / "real.csv")
+    words = ("--real", tmp_path / "real.csv", "--target", "income", "--json")
+    end = cli("evaluate", judged_run, *words)
+    assert end.code == 0, end.err
+    told = json.loads(end.out)
+    figures = {figure["name"] for figure in told["figures"]}
+    assert figures == {"shape", "trend", "detection", "utility", "f1", "copies"}
+    assert told["report"] == str(judged_run / "report.json")
+    assert Path(told["html"]).read_text().startswith("<!")
+    for name in figures:
+        assert name in end.err
+
+
+def test_a_judged_run_is_still_sound_and_can_be_judged_again(
+    cli: Cli, judged_run: Path, adult: pa.Table, tmp_path: Path
+) -> None:
+    pq.write_table(adult.slice(2_000, 100), tmp_path / "real.parquet")
+    words = ("evaluate", judged_run, "--real", tmp_path / "real.parquet")
+    assert cli(*words).code == 0
+    assert cli(*words, "--seed", 1).code == 0
+    assert cli("sample", judged_run, "--rows", 5, "--out", tmp_path / "out.parquet").code == 0

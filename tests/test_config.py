@@ -1,0 +1,77 @@
+"""Settings: from TOML and overrides, and told by name where they are wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysynth import models
+from raysynth.config import TrainConfig, default_name, parse
+from raysynth.errors import ConfigError
+
+
+def test_settings_come_back_from_toml(tmp_path: Path) -> None:
+    config = TrainConfig.load(
+        overrides={
+            "table": "a folder/t.parquet",
+            "drop": ["x"],
+            "cpus": 3,
+            "model": {"pack": 5, "generator": [64, 64], "dropout": 0.25},
+        }
+    )
+    (tmp_path / "c.toml").write_text(config.to_toml())
+    assert TrainConfig.load(tmp_path / "c.toml") == config
+
+
+def test_an_override_replaces_one_setting_and_keeps_the_others(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('table = "t.csv"\nepochs = 7\n[model]\npack = 5\nnoise = 16\n')
+    config = TrainConfig.load(tmp_path / "c.toml", {"epochs": 9, "model": {"pack": 2}})
+    assert (config.table, config.epochs) == ("t.csv", 9)
+    assert config.model == {"pack": 2, "noise": 16}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"epoch": 3}, "'epoch'.*did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs: .*greater than or equal to 1"),
+        ({"workers": -1}, "workers"),
+        ({"name": "../elsewhere"}, "name"),
+        ({"name": ""}, "name"),
+        ({"seed": -1}, "seed"),
+        ({"epochs": 0, "nmae": "x"}, "epochs.*name|name.*epochs"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        TrainConfig.load(overrides={"table": "t.parquet", **settings})
+
+
+@pytest.mark.parametrize("family", models.names())
+def test_a_wrong_setting_of_a_family_names_the_nearest(family: str) -> None:
+    config = models.get(family).Config
+    known = next(iter(config.model_fields))
+    with pytest.raises(ConfigError, match=f"'{known}x'.*did you mean '{known}'"):
+        parse(config, {f"{known}x": 1})
+
+
+def test_a_file_that_is_no_toml_is_told(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("epochs = = 3")
+    with pytest.raises(ConfigError, match=r"c\.toml: not a readable TOML"):
+        TrainConfig.load(tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="not a readable TOML"):
+        TrainConfig.load(tmp_path / "none.toml")
+
+
+def test_a_run_is_named_after_its_table_and_family() -> None:
+    assert (
+        default_name({"table": "/data/Kunden 2024.csv", "family": "ctgan"}) == "Kunden-2024-ctgan"
+    )
+    assert default_name({"table": "/data/äö.parquet"}) == "table-ctgan"
+
+
+def test_where_and_how_it_runs_does_not_decide_what_comes_out() -> None:
+    one = TrainConfig.load(overrides={"table": "t.csv"})
+    moved = one.model_copy(update={"storage": "/other", "workers": 4, "checkpoint_s": 1.0})
+    assert one.meaning == moved.meaning
+    assert one.meaning != one.model_copy(update={"epochs": 2}).meaning
