@@ -1,9 +1,9 @@
 """raysynth turns a private table into a synthetic one, on Ray.
 
-    import raysynth
-    run = raysynth.train("customers.parquet", family="ctgan")
-    table = run.sample(1_000, given={"country": "France"})
-    report = run.evaluate("held_out.parquet")
+import raysynth
+run = raysynth.train("customers.parquet", family="ctgan")
+table = run.sample(1_000, given={"country": "France"})
+report = run.evaluate("held_out.parquet")
 """
 
 from typing import TYPE_CHECKING, Any

@@ -22,9 +22,7 @@ class Run(folder.Run):
         """The same run with these methods."""
         return cls(run.path, run.manifest)
 
-    def sample(
-        self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None
-    ) -> pa.Table:
+    def sample(self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None) -> pa.Table:
         """A table of `rows` rows, in memory; every row holds `given` (category columns).
 
         Raises `GivenError` for a column or value the run does not know.
@@ -46,9 +44,7 @@ class Run(folder.Run):
         return evaluate(self, data.collect(real), trained, target, seed)
 
 
-def train(
-    table: Table, family: str = "ctgan", *, show: Show | None = None, **settings: Any
-) -> Run:
+def train(table: Table, family: str = "ctgan", *, show: Show | None = None, **settings: Any) -> Run:
     """Train on a table: a path, a pandas DataFrame, a pyarrow Table or a Ray Dataset.
 
     `settings` are those of `config.TrainConfig`. Raises `TableError`, `ConfigError`, `RunError`,

@@ -1,8 +1,8 @@
 """Commands: each parses, makes one call, prints.
 
-Results for people and progress go to standard error; with --json the last line on standard output is
-one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2 the
-user's to mend, 130 stopped, 1 a fault of ours.
+Results for people and progress go to standard error; with --json the last line on standard output
+is one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2
+the user's to mend, 130 stopped, 1 a fault of ours.
 """
 
 import contextlib
@@ -50,19 +50,28 @@ def train(
     table: Annotated[
         str, typer.Argument(help="A .parquet or .csv table, or a .toml file of settings.")
     ],
-    family: Annotated[str | None, typer.Option(help="Kind of generator. [ctgan]")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. [TABLE-FAMILY]")] = None,
-    storage: Annotated[str | None, typer.Option(help="Folder for runs. [runs]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the table. [300]")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Kind of generator.", show_default="ctgan")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="TABLE-FAMILY")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Folder for runs.", show_default="runs")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the table.", show_default="300")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step, over all workers.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Training workers. [1]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all chance. [0]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Training workers.", show_default="1")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all chance.", show_default="0")] = None,
     drop: Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")] = None,
     category: Annotated[
         list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
     ] = None,
     least: Annotated[
-        int | None, typer.Option(help="Rows that must share a value for it to be kept. [10]")
+        int | None,
+        typer.Option(help="Rows that must share a value for it to be kept.", show_default="10"),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -157,7 +166,7 @@ def evaluate(
         str | None, typer.Option(help="The training table, if it is not where it was.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Column to predict. [last category column]")
+        str | None, typer.Option(help="Column to predict.", show_default="the last category")
     ] = None,
     seed: Seed = 0,
     storage: Storage = "runs",
@@ -266,8 +275,10 @@ def _tell(value: dict[str, Any], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _display(log: Path) -> Iterator[Any]:
-    """A terminal display of our own, while all else that is written to stdout or stderr, by Ray's
-    processes too, goes to `log`."""
+    """A terminal display of our own; all else written to stdout or stderr goes to `log`.
+
+    That holds for what Ray's processes write, too.
+    """
     from raysynth.progress import Terminal
     from raysynth.storage import writable
 

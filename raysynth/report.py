@@ -287,7 +287,9 @@ def _svg(figure: Figure) -> Markup:
     root, body = buffer.getvalue().partition("<svg")[2].split(">", 1)
     box = re.search(r'viewBox="[-0-9. ]+"', root)
     assert box is not None, "matplotlib wrote an SVG without a viewBox"
-    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
+    body = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL
+    )
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     for stand_in, colour in _COLOURS.items():
         body = body.replace(stand_in, colour)

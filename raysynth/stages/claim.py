@@ -83,7 +83,7 @@ def _claim(config: TrainConfig) -> Path:
     elif any(path.iterdir()):
         raise RunError(f"{config.path}: is not empty and holds no run; choose another --name")
     write_bytes(work / SETTINGS, json.dumps(mine).encode())
-    os.chmod(work, 0o700)  # encoded rows are as private as the table
+    work.chmod(0o700)  # encoded rows are as private as the table
     return work
 
 

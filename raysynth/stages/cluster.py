@@ -63,7 +63,7 @@ def own_errors() -> Iterator[None]:
     """What one of our functions said on a worker, out of all that Ray wraps it in."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (raised again, by its own name where it has one)
         raise _own(error) from None
 
 

@@ -54,8 +54,10 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
 
 
 def _emptied(table: pa.Table, drop: tuple[str, ...]) -> pa.Table:
-    """The table without the cells of its dropped columns: what is not needed is not copied, and
-    need not be of a type that Parquet has."""
+    """The table without the cells of its dropped columns.
+
+    What is not needed is not copied, and need not be of a type that Parquet has.
+    """
     for place, name in enumerate(table.schema.names):
         if name in drop:
             table = table.set_column(place, name, pa.nulls(table.num_rows))

@@ -1,11 +1,11 @@
 """Ray Train: one configuration to one run, with one worker or many.
 
-Everything a training needs to resume lies in `work` inside the run folder (`claim`). The same command
-under the same name goes on where the last one stopped; when the run is saved, `work` is gone.
+Everything a training needs to resume lies in `work` inside the run folder (`claim`). The same
+command under the same name goes on where the last one stopped; when the run is saved, `work` is
+gone.
 """
 
 import json
-import os
 import tempfile
 import threading
 import time
@@ -221,7 +221,7 @@ def _resume(model: Any) -> tuple[int, list[str]]:
     if checkpoint is None:
         return 0, []
     with checkpoint.as_directory() as folder:
-        done = restore(model, os.path.join(folder, STATE))
+        done = restore(model, str(Path(folder, STATE)))
         return done, Path(folder, LOSSES).read_text().splitlines()
 
 

@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 EPOCHS = 60
+SENTINEL, NUMBER = "Zq-sentinel", 918273645
 SETTINGS = f"""
 table = "adult.parquet"
 name = "story"
 epochs = {EPOCHS}
+drop = ["note"]
 cpus = 1
 checkpoint_s = 0.1
 [model]
@@ -59,7 +61,7 @@ def story(
     tmp_path_factory: pytest.TempPathFactory, people: pa.Table, start: Start, home: Path
 ) -> Story:
     story = Story(tmp_path_factory.mktemp("story"), start)
-    pq.write_table(people, story.folder / "adult.parquet")
+    pq.write_table(_planted(people), story.folder / "adult.parquet")
     (story.folder / "story.toml").write_text(SETTINGS)
     _until_checkpoint(story, "killed", lambda pid: os.kill(pid, signal.SIGKILL))
     story.left["killed"] = _names(story.run / "work")
@@ -74,6 +76,19 @@ def story(
     _to_the_end(story, "again")
     story.left["again"] = [] if _contents(story.run) == before else ["changed"]
     return story
+
+
+def _planted(people: pa.Table) -> pa.Table:
+    """The table with cells that nobody else may see: a rare category, an extreme number, a lonely
+    number between two crowds, and a column that is left out.
+    """
+    columns = people.to_pydict()
+    columns["occupation"][7] = SENTINEL
+    columns["fnlwgt"][9] = NUMBER
+    columns["crowds"] = [0.0, 1000.0] * 300
+    columns["crowds"][11] = float(f"555.{NUMBER}")
+    columns["note"] = [f"{SENTINEL} {row}" for row in range(600)]
+    return pa.table(columns)
 
 
 def _to_the_end(story: Story, end: str, *words: object) -> None:
@@ -184,6 +199,15 @@ def test_nothing_private_is_left_when_the_run_is_saved(story: Story) -> None:
         "table.json",
         "weights.safetensors",
     ]
+
+
+def test_no_cell_is_in_any_message_in_the_log_or_in_the_run(story: Story) -> None:
+    seen = _contents(story.run) | {"log": (story.folder / "runs" / "story.log").read_bytes()}
+    for end, process in story.ends.items():
+        seen[end] = (process.stdout + process.stderr).encode()
+    for place, data in seen.items():
+        for cell in (SENTINEL, str(NUMBER)):
+            assert cell.encode() not in data, place
 
 
 def test_progress_goes_to_stderr_and_nothing_of_rays_goes_anywhere_but_to_the_log(
