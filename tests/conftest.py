@@ -1,9 +1,12 @@
 """What every test shares: small tables, their codecs and codes, Adult, and one trained run."""
 
+import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +105,34 @@ def make() -> Callable[..., TableModel]:
 def seeded() -> Callable[[int], torch.Generator]:
     """A seed to a generator of its own."""
     return lambda seed: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user of the machine may enter and list."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    for place in (folder, *folder.rglob("*")):
+        place.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def outsider() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Be a user who owns nothing for a while: root may read and write what it forbids itself."""
+
+    @contextlib.contextmanager
+    def nobody() -> Iterator[None]:
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(before)
+
+    return nobody
 
 
 @pytest.fixture(scope="session")

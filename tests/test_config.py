@@ -1,5 +1,8 @@
 """Settings: from TOML and overrides, and told by name where they are wrong."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,27 @@ def test_a_wrong_setting_of_a_family_names_the_nearest(family: str) -> None:
     known = next(iter(config.model_fields))
     with pytest.raises(ConfigError, match=f"'{known}x'.*did you mean '{known}'"):
         parse(config, {f"{known}x": 1})
+
+
+def test_settings_of_a_family_that_are_no_table_are_told(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('table = "t.csv"\nmodel = "ctgan"\n')
+    with pytest.raises(ConfigError, match="model: expected a table of the family's own settings"):
+        TrainConfig.load(tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="model: expected a table"):
+        TrainConfig.load(overrides={"table": "t.csv", "model": 3})
+
+
+def test_settings_are_utf8_whatever_the_machines_language(tmp_path: Path) -> None:
+    config = TrainConfig.load(overrides={"table": "Größe/表.parquet", "drop": ["Straße"]})
+    (tmp_path / "c.toml").write_bytes(config.to_toml().encode())
+    code = (
+        "import sys; from pathlib import Path; from raysynth.config import TrainConfig;"
+        "print(ascii(TrainConfig.load(Path(sys.argv[1])).table))"
+    )
+    call = [sys.executable, "-X", "utf8=0", "-c", code, str(tmp_path / "c.toml")]
+    latin = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(call, env=latin, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ascii("Größe/表.parquet")
 
 
 def test_a_file_that_is_no_toml_is_told(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def train_half(rank: int) -> dict[str, torch.Tensor]:
     return a_step(network, all_rows()[rank * ROWS : (rank + 1) * ROWS]).state_dict()
 
 
+def missing_on_one(rank: int) -> dict[str, torch.Tensor]:
+    """Worker 1 has no gradient for its second weight."""
+    weights = nn.ParameterList([torch.zeros(2), torch.zeros(3)])
+    optimizer = torch.optim.SGD(weights, lr=1.0)
+    parallel.join(nn.Module(), [optimizer])
+    loss = weights[0].sum() * (1 + rank)
+    (loss + 4 * weights[1].sum() if rank == 0 else loss).backward()
+    optimizer.step()
+    return {"first": weights[0].detach(), "second": weights[1].detach()}
+
+
 def count_alone(rank: int) -> dict[str, torch.Tensor]:
     norm = nn.BatchNorm1d(1, momentum=None)
     norm(torch.tensor([[0.0], [2.0]]) + 10 * rank)
@@ -77,6 +88,12 @@ def test_two_workers_take_the_step_of_one_with_twice_the_rows(tmp_path: Path) ->
         torch.testing.assert_close(first[name], weights, rtol=1e-4, atol=1e-6)
         assert torch.equal(first[name], second[name])
         assert name.startswith("3.") or not torch.equal(weights, start[name])
+
+
+def test_a_gradient_missing_on_one_worker_counts_as_zero(tmp_path: Path) -> None:
+    for found in together(missing_on_one, tmp_path):
+        assert found["first"].tolist() == [-1.5, -1.5]  # the mean of 1 and 2
+        assert found["second"].tolist() == [-2.0, -2.0, -2.0]  # of 4 and nothing
 
 
 def test_batch_norm_statistics_are_averaged_and_flags_shared(tmp_path: Path) -> None:

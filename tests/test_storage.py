@@ -1,6 +1,7 @@
 """Tables and files: read in numbered fragments, written whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,43 @@ def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file is in the way"):
         write_bytes(tmp_path / "file" / "t", b"")
+
+
+def test_what_is_not_readable_is_told(
+    public: Path, outsider: Callable[[], AbstractContextManager[None]]
+) -> None:
+    for name in ("t.parquet", "t.csv"):
+        write([TABLE], public / name)
+        (public / name).chmod(0)
+    (public / "folder").mkdir(mode=0)
+    for name in ("t.parquet", "t.csv", "folder/t.csv", "folder/t.parquet"):
+        with outsider(), pytest.raises(TableError, match=rf"{name}.*: .*permission denied"):
+            read(public / name)
+    with outsider(), pytest.raises(TableError, match="folder: no such file or folder"):
+        read(public / "folder")
+
+
+def test_what_is_not_writable_is_told(
+    public: Path, outsider: Callable[[], AbstractContextManager[None]]
+) -> None:
+    public.chmod(0o555)
+    for name in ("t.parquet", "t.csv", "below/t.parquet"):
+        with outsider(), pytest.raises(StorageError, match=f"{name}: .*permission denied"):
+            write([TABLE], public / name)
+    with outsider(), pytest.raises(StorageError, match="permission denied"):
+        write_bytes(public / "small", b"")
+    assert not list(public.iterdir())
+
+
+def test_who_reads_a_file_reads_it_to_its_end_while_another_takes_its_place(
+    tmp_path: Path,
+) -> None:
+    write_bytes(tmp_path / "f", b"old" * 1_000)
+    with (tmp_path / "f").open("rb", buffering=0) as file:
+        head = file.read(3)
+        write_bytes(tmp_path / "f", b"new" * 10)
+        assert head + file.read() == b"old" * 1_000
+    assert (tmp_path / "f").read_bytes() == b"new" * 10
 
 
 def test_a_small_file_appears_whole(tmp_path: Path) -> None:

@@ -5,7 +5,12 @@ they have a folder of their own so that the tree shows where Ray is, and so that
 can be the function a user calls and not a module of the same name.
 """
 
+import logging
 import os
+
+# What Ray may say: as much as the user set its logger to, else errors. Asked before Ray is
+# imported, since that sets the logger to INFO.
+SAYS = logging.getLogger("ray").level or logging.ERROR
 
 # Ray reads these once, when it is imported. No usage report leaves a machine that holds personal
 # data, and a cluster answers to its token only.

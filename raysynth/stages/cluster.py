@@ -13,25 +13,26 @@ import ray
 from ray.data import DataContext
 
 from raysynth.errors import ConfigError, RaysynthError
+from raysynth.stages import SAYS
 
 
 def connect(workers: int) -> bool:
     """Be connected to Ray with room for `workers` workers; True where the cluster is our own.
 
     Uses the connection there is, then the cluster that RAY_ADDRESS names, else starts one on this
-    machine that listens on loopback, has no dashboard, and ends with the process. Ray says as much
-    as its logger "ray" is set to: errors, where nobody has set it.
+    machine that listens on loopback, has no dashboard, and ends with the process. What Ray may say
+    is `SAYS`, unless the connection is not ours.
     """
+    connected = ray.is_initialized()
+    if not connected:
+        _set_loggers()
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # so that `own_errors` finds ours
-    if ray.is_initialized():
+    if connected:
         return False
-    log = logging.getLogger("ray")
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.ERROR)
-    said = {"logging_level": log.level, "log_to_driver": log.isEnabledFor(logging.INFO)}
+    said = {"logging_level": SAYS, "log_to_driver": SAYS <= logging.INFO}
     _connected.append(True)
     with _sigterm_kept():
         if os.environ.get("RAY_ADDRESS"):
@@ -56,6 +57,13 @@ def disconnect() -> None:
     if _connected:
         _connected.clear()
         ray.shutdown()
+
+
+def _set_loggers() -> None:
+    logging.getLogger("ray").setLevel(SAYS)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(SAYS)
 
 
 @contextmanager
