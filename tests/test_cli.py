@@ -1,6 +1,8 @@
 """The command line without a cluster: what it shows, what it prints where, what it writes."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,6 +120,23 @@ def test_without_json_nothing_is_printed_on_stdout(
     end = cli("sample", small_run.path, "--rows", 30, "--out", tmp_path / "out.csv")
     assert (end.code, end.out) == (0, "")
     assert f"table: {tmp_path / 'out.csv'}" in end.err.replace("\n", "")
+
+
+def test_on_a_terminal_the_display_is_live(small_run: Run, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = ["sample", small_run.path, "--rows", "30", "--out", tmp_path / "out.csv", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "raysynth", *words], stdout=subprocess.PIPE, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        out, _ = process.communicate(timeout=60)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    assert json.loads(out)["rows"] == 30
+    assert "100%" in shown
+    assert "rows/s" in shown
+    assert "table: " in shown
 
 
 def test_a_parquet_sample_has_the_columns_and_types_of_the_training_table(

@@ -1,7 +1,6 @@
 """Data parallelism from outside the model: two real processes against one."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,22 @@ def a_step(network: nn.Sequential, rows: torch.Tensor) -> nn.Sequential:
     return network
 
 
-def in_two(rank: int, work: Callable[[int], Any], folder: str) -> None:
-    """Run `work` as worker `rank` of two and leave what it gives."""
+def in_two(rank: int, folder: str) -> None:
+    """Do all the work below as worker `rank` of two and leave what it gives."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.save(work(rank), Path(folder, f"{rank}.pt"))
+    given = {work.__name__: work(rank) for work in (train_half, missing_on_one, count_alone)}
+    torch.save(given, Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
 
 
-def together(work: Callable[[int], Any], folder: Path) -> list[Any]:
-    multiprocessing.spawn(in_two, (work, str(folder)), nprocs=2)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """What each of two workers came to, by work: started once, since it takes seconds."""
+    folder = tmp_path_factory.mktemp("workers")
+    multiprocessing.spawn(in_two, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -79,10 +82,10 @@ def count_alone(rank: int) -> dict[str, torch.Tensor]:
     return {"mean": norm.running_mean, "var": norm.running_var, "flags": torch.tensor(flags)}
 
 
-def test_two_workers_take_the_step_of_one_with_twice_the_rows(tmp_path: Path) -> None:
+def test_two_workers_take_the_step_of_one_with_twice_the_rows(together: list[Any]) -> None:
     """Also where the last layer has no gradient at all, which counts as zero."""
     one = a_step(a_network(seed=0), all_rows()).state_dict()
-    first, second = together(train_half, tmp_path)
+    first, second = (worker["train_half"] for worker in together)
     start = a_network(seed=0).state_dict()
     for name, weights in one.items():
         torch.testing.assert_close(first[name], weights, rtol=1e-4, atol=1e-6)
@@ -90,14 +93,14 @@ def test_two_workers_take_the_step_of_one_with_twice_the_rows(tmp_path: Path) ->
         assert name.startswith("3.") or not torch.equal(weights, start[name])
 
 
-def test_a_gradient_missing_on_one_worker_counts_as_zero(tmp_path: Path) -> None:
-    for found in together(missing_on_one, tmp_path):
+def test_a_gradient_missing_on_one_worker_counts_as_zero(together: list[Any]) -> None:
+    for found in (worker["missing_on_one"] for worker in together):
         assert found["first"].tolist() == [-1.5, -1.5]  # the mean of 1 and 2
         assert found["second"].tolist() == [-2.0, -2.0, -2.0]  # of 4 and nothing
 
 
-def test_batch_norm_statistics_are_averaged_and_flags_shared(tmp_path: Path) -> None:
-    for found in together(count_alone, tmp_path):
+def test_batch_norm_statistics_are_averaged_and_flags_shared(together: list[Any]) -> None:
+    for found in (worker["count_alone"] for worker in together):
         assert found["mean"].item() == pytest.approx(6.0)  # of 1 and 11
         assert found["var"].item() == pytest.approx(2.0)
         assert found["flags"].tolist() == [True, False]

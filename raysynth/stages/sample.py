@@ -42,8 +42,9 @@ def sample(
 ) -> Sampled:
     """Draw `rows` rows of the run at `path` into the .parquet or .csv file `out`.
 
-    In this process by default; over `workers` Ray actors where given, or where rows are many.
-    The rows are the same either way. Raises `RunError`, `GivenError`, `StorageError`.
+    In this process by default; over `workers` Ray actors where given, or where rows are many, if
+    there is work for two. The rows are the same either way. Raises `RunError`, `GivenError`,
+    `StorageError`.
     """
     show = show or Silent()
     sampler = Sampler.open(open_run(path))
@@ -55,7 +56,7 @@ def sample(
     def tables() -> Iterator[pa.Table]:
         pieces = (
             sampler.stream(rows, seed, given)
-            if workers is None
+            if workers is None or rows <= PIECE
             else _on_ray(Path(path).absolute(), rows, seed, dict(given or {}), workers)
         )
         empty = True
@@ -92,7 +93,7 @@ def _on_ray(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(size=min(workers, pieces)),
     )
     for batch in drawn.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         facts = batch.select(_FACTS).slice(0, 1).to_pylist()[0]

@@ -105,12 +105,17 @@ def _until_checkpoint(story: Story, end: str, stop: Callable[[int], None]) -> No
             assert time.monotonic() - since < 180, "no checkpoint came"
             time.sleep(0.02)
         stop(process.pid)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         story.ends[end] = CompletedProcess(process.args, process.returncode, out, err)
 
 
 def _checkpoints(story: Story) -> set[str]:
-    return {path.name for path in (story.run / "work" / "train").glob("checkpoint_2*")}
+    """Checkpoints that Ray Train would resume from."""
+    try:
+        known = (story.run / "work" / "train" / "checkpoint_manager_snapshot.json").read_text()
+    except FileNotFoundError:
+        return set()
+    return set(re.findall(r"checkpoint_2[-\d_.]+", known))
 
 
 def _processes(home: Path, patience_s: float = 10) -> list[str]:

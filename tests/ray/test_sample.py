@@ -1,6 +1,9 @@
 """Sampling over Ray gives the rows that one process gives."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +31,17 @@ def test_what_is_given_holds_over_ray_too(small_run: Run, tmp_path: Path) -> Non
     assert tables[0].equals(tables[1])
     for name, value in given.items():
         assert tables[0].column(name).unique().to_pylist() == [value]
+
+
+def test_the_command_draws_over_ray_what_it_draws_alone(
+    cli: Callable[..., Any], small_run: Run, tmp_path: Path
+) -> None:
+    outs = [tmp_path / "one.csv", tmp_path / "ray.csv"]
+    for out, words in zip(outs, ([], ["--workers", 2]), strict=True):
+        end = cli("sample", small_run.path, "--rows", ROWS, "--out", out, "--json", *words)
+        assert end.code == 0, end.err
+        assert json.loads(end.out)["rows"] == ROWS
+    assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
 def _both(run: Path, folder: Path, rows: int, given: dict[str, str] | None) -> list[pa.Table]:
