@@ -27,7 +27,7 @@ from raysynth.summary import Summary, merge, summarise
 from raysynth.table import TableCodec, check_rows
 
 CODES, CODECS, INPUT = "codes", "table.json", "table.parquet"
-_SHUFFLE = 7  # the stream of the hash that orders rows
+_SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
 
 Table: TypeAlias = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
 
