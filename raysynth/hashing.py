@@ -4,6 +4,10 @@ Every random choice of summary and encoding is a pure function of (seed, row id,
 worker or a hundred, one file or a thousand, first try or retry give the same result.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +15,7 @@ Ids = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+_ROWS = 2**33  # the first stream of what a row's columns share, past those of columns and shuffle
 
 
 def mix(ids: Ids, seed: int, stream: int = 0) -> Ids:
@@ -35,6 +40,32 @@ def seed_of(seed: int, *counters: int) -> int:
     for counter in counters:
         value = mix(value, counter)
     return int(value[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What settles the random choices of one column in B rows: their `ids` (B,), seed and stream.
+
+    Each column has a `stream` of its own. What several columns of a row must agree on (one invented
+    person's name and e-mail) comes from `of_row`, which leaves the column out.
+    """
+
+    ids: Ids
+    seed: int
+    stream: int = 0
+
+    @cached_property
+    def uniform(self) -> Floats:
+        """One float64 in [0, 1) a row, (B,), of this column's own."""
+        return uniform(self.ids, self.seed, self.stream)
+
+    def of_row(self, topic: int) -> Floats:
+        """One float64 in [0, 1) a row, (B,): the same whichever column asks about `topic`."""
+        return uniform(self.ids, self.seed, _ROWS + topic)
+
+    def __getitem__(self, rows: Any) -> "Chance":
+        """That of the rows at the positions `rows`."""
+        return Chance(self.ids[rows], self.seed, self.stream)
 
 
 def _finalise(value: Ids) -> Ids:

@@ -12,7 +12,7 @@ import torch
 from raysynth import codecs
 from raysynth.codecs import Codec, ColumnCodes
 from raysynth.errors import TableError
-from raysynth.hashing import Ids, uniform
+from raysynth.hashing import Chance, Ids
 from raysynth.layout import Codes, Layout
 from raysynth.schema import Schema, select
 from raysynth.summary import Summary
@@ -95,7 +95,7 @@ class TableCodec:
         """
         table = select(table, self.schema)
         pieces = [
-            codec.encode(table.column(column.name).combine_chunks(), uniform(ids, seed, place))
+            codec.encode(table.column(column.name).combine_chunks(), Chance(ids, seed, place))
             for place, (column, codec) in enumerate(
                 zip(self.schema.columns, self.codecs, strict=True)
             )
@@ -118,7 +118,7 @@ class TableCodec:
             ends = index + kinds.count(False), scalar + kinds.count(True)
             piece = ColumnCodes(indices[:, index : ends[0]], scalars[:, scalar : ends[1]])
             index, scalar = ends
-            arrays.append(codec.decode(piece, uniform(ids, seed, _DECODING + place)))
+            arrays.append(codec.decode(piece, Chance(ids, seed, _DECODING + place)))
         return pa.table(arrays, schema=self.schema.arrow)
 
     def to_json(self) -> dict[str, Any]:

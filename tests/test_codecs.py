@@ -15,6 +15,7 @@ from sklearn.mixture import BayesianGaussianMixture
 from raysynth import codecs, mixture, models
 from raysynth.codecs import Codec, ColumnCodes, modes, onehot
 from raysynth.errors import ConfigError, TableError
+from raysynth.hashing import Chance
 from raysynth.mixture import Mixture
 from raysynth.schema import TYPES, Schema
 from raysynth.summary import ColumnSummary, Summary, summarise
@@ -90,8 +91,8 @@ def summarised(values: pa.Array, category: bool = False) -> ColumnSummary:
     return summarise(table, np.arange(len(table), dtype=np.uint64), schema)["c"]
 
 
-def uniform(rows: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random(rows)
+def chance(rows: int, seed: int = 0) -> Chance:
+    return Chance(np.arange(rows, dtype=np.uint64), seed)
 
 
 def through_json(codec: Codec) -> Codec:
@@ -119,8 +120,8 @@ def is_kept(codec: Codec, values: pa.Array) -> np.ndarray:
 def check_contract(case: Case, column: ColumnSummary, codec: Codec, clipped: float) -> None:
     """All that `codecs.Codec` promises; at most a share `clipped` of rows may be cut off."""
     values, rows = case.values, len(case.values)
-    codes = codec.encode(values, uniform(rows))
-    back = codec.decode(codes, uniform(rows, 1))
+    codes = codec.encode(values, chance(rows))
+    back = codec.decode(codes, chance(rows, 1))
     check_codes(codec, codes, rows)
     check_values(codec, codes, values, back, clipped)
     check_shares(codec, codes)
@@ -129,8 +130,8 @@ def check_contract(case: Case, column: ColumnSummary, codec: Codec, clipped: flo
     copy = through_json(codec)
     assert copy == codec
     assert copy.to_json() == codec.to_json()
-    assert same(copy.encode(values, uniform(rows)), codes)
-    assert copy.decode(codes, uniform(rows, 1)).equals(back)
+    assert same(copy.encode(values, chance(rows)), codes)
+    assert copy.decode(codes, chance(rows, 1)).equals(back)
 
 
 def check_codes(codec: Codec, codes: ColumnCodes, rows: int) -> None:
@@ -181,7 +182,7 @@ def check_shares(codec: Codec, codes: ColumnCodes) -> None:
 
 def check_rows_apart(codec: Codec, codes: ColumnCodes, values: pa.Array, back: pa.Array) -> None:
     """A row's code and value depend on that row alone, however blocks are cut or ordered."""
-    rows, u, v = len(values), uniform(len(values)), uniform(len(values), 1)
+    rows, u, v = len(values), chance(len(values)), chance(len(values), 1)
     order = np.random.default_rng(3).permutation(rows)
     moved = codec.encode(values.take(order), u[order])
     assert same(moved, ColumnCodes(codes.indices[order], codes.scalars[order]))
@@ -255,10 +256,10 @@ def test_rare_values_are_pooled_and_decode_to_kept_ones_by_frequency() -> None:
     assert codec.values == ("a", "b")
     assert codec.shares == (0.6, 0.3, 0.1)
     assert "rare" not in json.dumps(codec.to_json())
-    codes = codec.encode(values, uniform(1_000))
+    codes = codec.encode(values, chance(1_000))
     assert (codes.indices[900:] == 2).all()
     pooled = ColumnCodes(np.full((9_000, 1), 2, np.int32), np.empty((9_000, 0), np.float32))
-    counts = Counter(codec.decode(pooled, uniform(9_000)).to_pylist())
+    counts = Counter(codec.decode(pooled, chance(9_000)).to_pylist())
     assert counts["a"] + counts["b"] == 9_000
     assert counts["a"] == pytest.approx(6_000, abs=4 * np.sqrt(2_000))
 
@@ -269,7 +270,7 @@ def test_too_few_rows_to_pool_become_kept_values(few: str) -> None:
     values = pa.array(["a"] * 90 + ["b"] * 30 + rest)
     codec = onehot.Codec.fit(summarised(values), least=LEAST)
     assert codec.parts[0].size == 2
-    assert codec.encode(values, uniform(123)).indices.max() <= 1
+    assert codec.encode(values, chance(123)).indices.max() <= 1
     assert codec.index_of(None) is None
 
 
@@ -389,8 +390,8 @@ def test_a_spike_decodes_to_itself(share: float, at: float) -> None:
     values = np.random.default_rng(0).normal(size=10_000)
     values[: int(share * 10_000)] = at
     codec = modes.Codec.fit(summarised(pa.array(values)))
-    codes = codec.encode(pa.array(values), uniform(10_000))
-    back = np.asarray(codec.decode(codes, uniform(10_000)))
+    codes = codec.encode(pa.array(values), chance(10_000))
+    back = np.asarray(codec.decode(codes, chance(10_000)))
     exact = np.abs(back[: int(share * 10_000)] - at) < 1e-3
     assert exact.mean() > 0.99
 
@@ -422,7 +423,7 @@ def test_no_decoded_value_lies_past_the_ends() -> None:
         g.integers(0, codec.parts[1].size, (5_000, 1)).astype(np.int32),
         g.uniform(-3, 3, (5_000, 1)).astype(np.float32),
     )
-    back = np.asarray(codec.decode(wild, uniform(5_000)))
+    back = np.asarray(codec.decode(wild, chance(5_000)))
     assert back.min() >= codec.lower
     assert back.max() <= codec.upper
 
@@ -438,7 +439,7 @@ def test_decimals_come_back(decimals: int, scale: float) -> None:
         g.integers(0, len(codec.means), (500, 1)).astype(np.int32),
         g.uniform(-1, 1, (500, 1)).astype(np.float32),
     )
-    back = np.asarray(codec.decode(drawn, uniform(500)))
+    back = np.asarray(codec.decode(drawn, chance(500)))
     assert np.array_equal(back, np.round(back, decimals))
 
 
@@ -446,8 +447,8 @@ def test_decimals_come_back(decimals: int, scale: float) -> None:
 def test_floats_of_any_size_come_back(scale: float) -> None:
     values = np.random.default_rng(0).normal(size=2_000) * scale
     codec = modes.Codec.fit(summarised(pa.array(values)))
-    codes = codec.encode(pa.array(values), uniform(2_000))
-    back = np.asarray(codec.decode(codes, uniform(2_000)))
+    codes = codec.encode(pa.array(values), chance(2_000))
+    back = np.asarray(codec.decode(codes, chance(2_000)))
     inside = (values >= codec.lower) & (values <= codec.upper)
     assert np.allclose(back[inside] / scale, values[inside] / scale, atol=1e-5)
 
@@ -457,7 +458,7 @@ def test_the_largest_whole_numbers_do_not_wrap(kind: str) -> None:
     most = np.iinfo(kind).max
     values = pa.array([most] * 100 + [most - 2**40] * 100, TYPES[kind])
     codec = modes.Codec.fit(summarised(values))
-    back = codec.decode(codec.encode(values, uniform(200)), uniform(200)).to_pylist()
+    back = codec.decode(codec.encode(values, chance(200)), chance(200)).to_pylist()
     assert [value > most - 2**39 for value in back] == [True] * 100 + [False] * 100
     assert min(back) > most - 2**41
 
@@ -465,13 +466,13 @@ def test_the_largest_whole_numbers_do_not_wrap(kind: str) -> None:
 def test_a_mode_is_drawn_from_its_posterior() -> None:
     codec = modes.Codec("double", (0.5, 0.5), (0.0, 2.0), (1.0, 1.0), -9.0, 9.0, None, 0.0)
     values = pa.array(np.full(20_000, 0.5))
-    drawn = codec.encode(values, uniform(20_000)).indices.mean()
+    drawn = codec.encode(values, chance(20_000)).indices.mean()
     assert drawn == pytest.approx(1 / (1 + np.e), abs=4 * np.sqrt(0.2 / 20_000))
 
 
 def test_offset_is_a_quarter_of_the_distance_in_widths() -> None:
     codec = modes.Codec("double", (1.0,), (10.0,), (2.0,), -90.0, 90.0, None, 0.0)
-    codes = codec.encode(pa.array([10.0, 14.0, 6.0, 90.0, -90.0]), uniform(5))
+    codes = codec.encode(pa.array([10.0, 14.0, 6.0, 90.0, -90.0]), chance(5))
     assert codes.scalars[:, 0] == pytest.approx([0, 0.5, -0.5, 0.99, -0.99])
 
 
@@ -480,7 +481,7 @@ def test_null_is_a_mode_of_its_own_or_a_value_where_too_few() -> None:
     for nulls in (LEAST - 1, LEAST):
         values = pa.array([*g.normal(size=500), *[None] * nulls])
         codec = modes.Codec.fit(summarised(values), least=LEAST)
-        back = codec.decode(codec.encode(values, uniform(500 + nulls)), uniform(500 + nulls))
+        back = codec.decode(codec.encode(values, chance(500 + nulls)), chance(500 + nulls))
         assert back.null_count == (nulls if nulls >= LEAST else 0)
         assert codec.index_of(None) == (len(codec.means) if nulls >= LEAST else None)
 

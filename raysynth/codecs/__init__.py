@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.errors import ConfigError, nearest
-from raysynth.hashing import Floats
+from raysynth.hashing import Chance
 from raysynth.layout import Part
 from raysynth.summary import ColumnSummary
 
@@ -45,11 +45,11 @@ class Codec(Protocol):
         """Share of the table's rows in each index of the first mode or category part."""
         ...
 
-    def encode(self, values: pa.Array, uniform: Floats) -> ColumnCodes:
-        """Encode `values` (B,); `uniform` (B,) in [0, 1) settles random choices."""
+    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
+        """Encode `values` (B,); `chance` (B rows) settles random choices."""
         ...
 
-    def decode(self, codes: ColumnCodes, uniform: Floats) -> pa.Array:
+    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """The values (B,) in the column's own Arrow type."""
         ...
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from raysynth.codecs import ColumnCodes
 from raysynth.errors import TableError
-from raysynth.hashing import Floats
+from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
 from raysynth.mixture import Mixture, fit
 from raysynth.schema import TYPES
@@ -99,8 +99,8 @@ class Codec:
             return self.weights
         return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
 
-    def encode(self, values: pa.Array, uniform: Floats) -> ColumnCodes:
-        """Mode (B, 1) drawn from its posterior by `uniform`, and offset (B, 1)."""
+    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
+        """Mode (B, 1) drawn from its posterior by `chance`, and offset (B, 1)."""
         numbers = np.asarray(values.cast(pa.float64(), safe=False).fill_null(np.nan))
         nulls = np.isnan(numbers)
         middle = (self.lower + self.upper) / 2
@@ -111,7 +111,7 @@ class Codec:
         shares = np.exp(density - density.max(axis=1, keepdims=True))
         cumulative = np.cumsum(shares, axis=1)
         cumulative /= cumulative[:, -1:]
-        modes = (cumulative[inverse, :-1] <= uniform[:, None]).sum(axis=1)
+        modes = (cumulative[inverse, :-1] <= chance.uniform[:, None]).sum(axis=1)
         offsets = (numbers - self._mixture.means[modes]) / (4 * self._mixture.stds[modes])
         offsets = np.clip(offsets, -CLIP, CLIP)
         if self.nulls:
@@ -119,7 +119,7 @@ class Codec:
             offsets = np.where(nulls, 0.0, offsets)
         return ColumnCodes(modes.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
 
-    def decode(self, codes: ColumnCodes, uniform: Floats) -> pa.Array:
+    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Values (B,) rounded and kept in range as the column's own were."""
         modes = codes.indices[:, 0]
         nulls = modes >= len(self.means)

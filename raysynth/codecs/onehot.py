@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from raysynth.codecs import ColumnCodes
 from raysynth.errors import TableError
-from raysynth.hashing import Floats
+from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
 from raysynth.schema import TYPES
 from raysynth.summary import ColumnSummary
@@ -80,8 +80,8 @@ class Codec:
         sizes = [*self.counts, *(size for size in (self.pooled, self.nulls) if size)]
         return tuple(size / sum(sizes) for size in sizes)
 
-    def encode(self, values: pa.Array, uniform: Floats) -> ColumnCodes:
-        """Indices (B, 1); a rare value's stand-in is drawn by `uniform`."""
+    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
+        """Indices (B, 1); a rare value's stand-in is drawn by `chance`."""
         found = pc.index_in(values, value_set=self._array)
         indices = np.asarray(found.fill_null(-1), dtype=np.int32)
         if len(self.shares) > len(self.values) or (indices < 0).any():
@@ -90,18 +90,18 @@ class Codec:
             if self.nulls:
                 indices = np.where(nulls, len(self.shares) - 1, indices)
                 rare &= ~nulls
-            spare = len(self.values) if self.pooled else self._drawn(uniform)
+            spare = len(self.values) if self.pooled else self._drawn(chance.uniform)
             indices = np.where(rare, spare, indices)
         return ColumnCodes(
             indices.astype(np.int32)[:, None], np.empty((len(indices), 0), np.float32)
         )
 
-    def decode(self, codes: ColumnCodes, uniform: Floats) -> pa.Array:
-        """Values (B,); pooled rows become kept values drawn by `uniform`."""
+    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
+        """Values (B,); pooled rows become kept values drawn by `chance`."""
         indices = codes.indices[:, 0]
         if self.pooled:
             pooled = indices == len(self.values)
-            indices = np.where(pooled, self._drawn(uniform), indices)
+            indices = np.where(pooled, self._drawn(chance.uniform), indices)
         nulls = indices >= len(self.values)
         return self._array.take(pa.array(indices, pa.int32(), mask=nulls))
 
