@@ -1,5 +1,6 @@
 """Columns of a table as the user knows them: names, kinds, Arrow types, order."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 
 from raysynth.errors import ConfigError, TableError, nearest
 
-Kind = Literal["category", "number", "boolean"]
+Kind = Literal["category", "number", "boolean", "time", "identifier", "personal", "text"]
 
 # Arrow types that come back exactly as they went in. Everything else is refused by name.
 TYPES = {
@@ -20,6 +21,35 @@ TYPES = {
         *(pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.large_string()),
     )
 }
+
+
+_PLAIN = {
+    str(kind): kind
+    for kind in (
+        *TYPES.values(),
+        *(pa.float16(), pa.date32(), pa.date64(), pa.string_view()),
+        *(pa.time32(unit) for unit in ("s", "ms")),
+        *(pa.time64(unit) for unit in ("us", "ns")),
+        *(make(unit) for make in (pa.timestamp, pa.duration) for unit in ("s", "ms", "us", "ns")),
+    )
+}
+_ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=([^\]]+)\]")
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+_DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=([01])>")
+
+
+def arrow_type(text: str) -> pa.DataType:
+    """The Arrow type that `str` wrote as `text`. Raises `ValueError` for one that is not modelled."""
+    if text in _PLAIN:
+        return _PLAIN[text]
+    if found := _ZONED.fullmatch(text):
+        return pa.timestamp(found[1], tz=found[2])
+    if found := _DECIMAL.fullmatch(text):
+        return getattr(pa, f"decimal{found[1]}")(int(found[2]), int(found[3]))
+    if found := _DICTIONARY.fullmatch(text):
+        ordered = found[3] == "1"
+        return pa.dictionary(arrow_type(found[2]), arrow_type(found[1]), ordered=ordered)
+    raise ValueError(f"no Arrow type that is modelled: {text}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +117,7 @@ class Schema:
     @classmethod
     def from_json(cls, value: list[dict[str, Any]]) -> Self:
         """The schema that `to_json` described."""
-        return cls(tuple(Column(v["name"], v["kind"], TYPES[v["type"]]) for v in value))
+        return cls(tuple(Column(v["name"], v["kind"], arrow_type(v["type"])) for v in value))
 
 
 def select(table: pa.Table, schema: Schema) -> pa.Table:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from raysynth.hashing import Ids, mix
 from raysynth.schema import Column, Schema, select
@@ -40,12 +41,17 @@ class Counters:
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One column's part of a summary: what a codec is fitted on."""
+    """One column's part of a summary: what a codec is fitted on.
+
+    `holders` (B,) int64 says whose each row of the sample is: rows of one subject share a number.
+    Whatever must be shared to be written down is counted in holders, not in rows.
+    """
 
     column: Column
     rows: int
     counters: Counters
     sample: pa.Array
+    holders: NDArray[np.int64]
 
     @property
     def counts(self) -> tuple[tuple[Any, int], ...]:
@@ -70,7 +76,9 @@ class Summary:
         """The part of the column called `name`."""
         place = self.schema.names.index(name)
         sample = self.sample.column(name).combine_chunks()
-        return ColumnSummary(self.schema.columns[place], self.rows, self.counters[place], sample)
+        holders = np.arange(len(sample), dtype=np.int64)
+        column, counters = self.schema.columns[place], self.counters[place]
+        return ColumnSummary(column, self.rows, counters, sample, holders)
 
     def merge(self, other: "Summary") -> "Summary":
         """The summary of both tables' rows together."""

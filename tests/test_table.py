@@ -8,7 +8,7 @@ import pytest
 
 from raysynth import models
 from raysynth.errors import ConfigError, TableError
-from raysynth.schema import Schema, select
+from raysynth.schema import Schema, arrow_type, select
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec, check, check_rows
 
@@ -180,3 +180,28 @@ def test_select_names_columns_that_are_missing_or_double() -> None:
         select(pa.table([[1], [2]], names=["n", "n"]), schema)
     with pytest.raises(TableError, match="no column is called 'm'; known: 'n'"):
         schema["m"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.int8(), pa.float16(), pa.bool_(), pa.large_string(), pa.date32(), pa.date64()),
+        *(pa.time32("ms"), pa.time64("ns"), pa.duration("us"), pa.timestamp("s")),
+        *(pa.timestamp("ns", "Europe/Oslo"), pa.timestamp("us", "+02:00")),
+        *(pa.decimal128(10, 2), pa.decimal256(40, -3)),
+        *(
+            pa.dictionary(pa.int8(), pa.string(), ordered=True),
+            pa.dictionary(pa.int32(), pa.date32()),
+        ),
+    ],
+)
+def test_types_come_back_from_their_text(kind: pa.DataType) -> None:
+    assert arrow_type(str(kind)) == kind
+
+
+@pytest.mark.parametrize(
+    "text", ["list<item: int64>", "binary", "timestamp[us", "decimal(3, 1)", ""]
+)
+def test_a_text_that_names_no_type_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no Arrow type that is modelled"):
+        arrow_type(text)

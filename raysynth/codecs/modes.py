@@ -22,7 +22,7 @@ from raysynth.errors import TableError
 from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
 from raysynth.mixture import Mixture, fit
-from raysynth.schema import TYPES
+from raysynth.schema import arrow_type
 from raysynth.summary import ColumnSummary
 
 CLIP = 0.99
@@ -130,7 +130,7 @@ class Codec:
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
         mask = nulls if self.nulls else None
-        kind = TYPES[self.type]
+        kind = arrow_type(self.type)
         if pa.types.is_integer(kind):
             return pa.array(numbers.astype(kind.to_pandas_dtype()), kind, mask=mask)
         return pa.array(numbers, pa.float64(), mask=mask).cast(kind)

@@ -18,7 +18,7 @@ from raysynth.codecs import ColumnCodes
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
-from raysynth.schema import TYPES
+from raysynth.schema import arrow_type
 from raysynth.summary import ColumnSummary
 
 
@@ -62,7 +62,7 @@ class Codec:
 
     @cached_property
     def _array(self) -> pa.Array:
-        return pa.array(self.values, TYPES[self.type])
+        return pa.array(self.values, arrow_type(self.type))
 
     @cached_property
     def _cumulative(self) -> Floats:
