@@ -181,9 +181,9 @@ def _evaluate(
     path: Path, real: str, train: str | None, target: str | None, seed: int, show: Any
 ) -> dict[str, Any]:
     from raysynth.run import open_run
+    from raysynth.source import read
     from raysynth.stages.evaluate import HTML, JSON
     from raysynth.stages.evaluate import evaluate as stage
-    from raysynth.storage import read
 
     tables = [None if at is None else read(at) for at in (real, train)]
     report = stage(open_run(path), tables[0], tables[1], target, seed, show)

@@ -39,7 +39,7 @@ _DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=(
 
 
 def arrow_type(text: str) -> pa.DataType:
-    """The Arrow type that `str` wrote as `text`. Raises `ValueError` for one that is not modelled."""
+    """The Arrow type that `str` wrote as `text`; `ValueError` for one that is not modelled."""
     if text in _PLAIN:
         return _PLAIN[text]
     if found := _ZONED.fullmatch(text):

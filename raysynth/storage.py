@@ -1,112 +1,78 @@
-"""Files: tables to read and write, and small files written whole or not at all.
-
-A table is a Parquet file, a folder of them, or a CSV file. It is read in fragments (row groups)
-numbered through, so every row has a stable id whatever reads it.
-"""
+"""Where things are kept: tables and small files, written whole or not at all."""
 
 import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import fs
 
-from raysynth.errors import StorageError, TableError
+from raysynth.errors import StorageError
 
 TABLES = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
-class Fragment:
-    """A row group of a Parquet file: `rows` rows, the first of which has the id `start`."""
+class Place:
+    """A file or folder, wherever it lies. A frozen value that pickles as its text alone.
 
-    path: str
-    group: int
-    start: int
-    rows: int
-
-    def read(self, columns: list[str] | None = None) -> pa.Table:
-        """The fragment's rows. Raises `StorageError` where the file is gone or damaged."""
-        try:
-            with pq.ParquetFile(self.path) as file:
-                return file.read_row_group(self.group, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"{self.path}: row group {self.group} cannot be read any more "
-                f"({type(error).__name__}); put the file back as it was and repeat the command"
-            ) from None
-
-
-def files_of(path: str | Path) -> list[Path]:
-    """The files of a table, in name order. Raises `TableError` where there is none."""
-    path = Path(path)
-    try:
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        found = bool(files) and path.exists()
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read: {reason(error)}") from None
-    if not found:
-        raise TableError(f"{path}: no such file or folder of .parquet files; check the path")
-    return files
-
-
-def fragments(path: str | Path) -> tuple[pa.Schema, list[Fragment]]:
-    """The Arrow schema of a Parquet file or folder, and its row groups in name order.
-
-    Raises `TableError` where there is no such file, it is no Parquet, or schemas differ.
+    What it takes to reach it (connections, credentials) is looked up in the process that reaches
+    for it, so it never travels in a plan, a log or a run.
     """
-    schema, found, start = None, [], 0
-    files = files_of(path)
-    for file in files:
-        try:
-            parquet = pq.ParquetFile(file)
-        except (OSError, pa.ArrowException) as error:
-            raise TableError(
-                f"{file}: not a Parquet table ({reason(error)}); expected a .parquet or .csv file"
-            ) from None
-        with parquet:
-            if schema is None:
-                schema = parquet.schema_arrow.remove_metadata()
-            elif not schema.equals(parquet.schema_arrow.remove_metadata()):
-                raise TableError(f"{file}: its columns differ from those of {files[0]}")
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                found.append(Fragment(str(file.absolute()), group, start, rows))
-                start += rows
-    return schema, found
 
+    text: str
 
-def read(path: str | Path) -> pa.Table:
-    """A whole table into memory. Raises `TableError` where it is absent or no table."""
-    path = Path(path)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
-    schema, found = fragments(path)
-    return pa.concat_tables([fragment.read() for fragment in found] or [schema.empty_table()])
+    @classmethod
+    def of(cls, path: "str | os.PathLike[str] | Place") -> Self:
+        """The place a user means; relative paths are taken from this process's folder."""
+        return cls(path.text if isinstance(path, Place) else str(Path(path).absolute()))
 
+    def __truediv__(self, name: str) -> Self:
+        return type(self)(f"{self.text.rstrip('/')}/{name}")
 
-def _read_csv(path: Path) -> pa.Table:
-    try:
-        if not path.is_file():
-            raise TableError(f"{path}: no such file; check the path")
-        if path.stat().st_size == 0:
-            raise TableError(f"{path}: the file is empty; expected a header line and rows")
-        # Arrow's own error quotes the cell or line it stumbles over, so it is not passed on.
-        return pa.csv.read_csv(
-            path,
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(strings_can_be_null=True),
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(
-            f"{path}: not a CSV table that can be read ({reason(error)}); expected a header line, "
-            "commas, and one type a column; or convert it to Parquet"
-        ) from None
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.text.rstrip("/").rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name, in lower case, with the dot; empty where it has none."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The filesystem it is in, opened in this process."""
+        return fs.LocalFileSystem()
+
+    @property
+    def path(self) -> str:
+        """Its path within `filesystem`."""
+        return self.text
+
+    def info(self) -> fs.FileInfo:
+        """What there is: its type (`NotFound` where there is nothing), size and time."""
+        return self.filesystem.get_file_info(self.path)
+
+    def files(self) -> list[tuple[Self, fs.FileInfo]]:
+        """Every file below this folder, at any depth, by name."""
+        selector = fs.FileSelector(self.path, recursive=True)
+        found = [info for info in self.filesystem.get_file_info(selector) if info.is_file]
+        places = ((self / info.path.removeprefix(f"{self.path}/"), info) for info in found)
+        return sorted(places, key=lambda pair: pair[0].text)
+
+    def open(self) -> pa.NativeFile:
+        """The file, for reading anywhere in it."""
+        return self.filesystem.open_input_file(self.path)
 
 
 def write(tables: Iterable[pa.Table], path: str | Path) -> int:

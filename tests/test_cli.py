@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.run import Run
-from raysynth.storage import read
+from raysynth.source import read
 
 Cli = Callable[..., Any]
 

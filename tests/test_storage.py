@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.errors import StorageError, TableError
-from raysynth.storage import fragments, read, whole, write, write_bytes
+from raysynth.source import fragments, read
+from raysynth.storage import whole, write, write_bytes
 
 SENTINEL = "sentinel-93ab"
 TABLE = pa.table({"a": pa.array(range(100)), "b": [f"v{i % 7}" for i in range(100)]})

@@ -22,7 +22,8 @@ from raysynth.errors import RunError, TableError
 from raysynth.hashing import Ids, mix
 from raysynth.progress import Show
 from raysynth.schema import Schema
-from raysynth.storage import Fragment, files_of, fragments, read, write, write_bytes
+from raysynth.source import Fragment, files_of, fragments, read
+from raysynth.storage import write, write_bytes
 from raysynth.summary import Summary, merge, summarise
 from raysynth.table import TableCodec, check_rows
 

@@ -11,7 +11,7 @@ from raysynth.report import html
 from raysynth.run import Run, add_files
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema, select
-from raysynth.storage import read
+from raysynth.source import read
 
 JSON, HTML = "report.json", "report.html"
 MOST = 200_000  # synthetic rows judged

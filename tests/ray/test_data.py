@@ -13,8 +13,8 @@ from raysynth.layout import Codes
 from raysynth.progress import Silent
 from raysynth.schema import Schema
 from raysynth.shards import Share, pack
+from raysynth.source import fragments
 from raysynth.stages import data
-from raysynth.storage import fragments
 from raysynth.summary import summarise
 from raysynth.table import TableCodec
 
