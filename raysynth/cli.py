@@ -195,7 +195,7 @@ def _evaluate(
 
 @app.command()
 def quickstart(
-    epochs: Annotated[int, typer.Option(help="Passes over the table.", min=1)] = 80,
+    epochs: Annotated[int, typer.Option(help="Passes over the table.", min=1)] = 50,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
