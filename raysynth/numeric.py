@@ -1,0 +1,303 @@
+"""Any orderable Arrow type as float64, and back into exactly that type.
+
+A `Scale` is fitted on a column's sample and remembers what decoding must restore: the Arrow type,
+the decimals of floats, the coarsest step that all values are multiples of (a power of ten of whole
+numbers and decimals; of times a day, hour, minute, second, millisecond, microsecond or nanosecond),
+and the range. Both ends of the range are values that lie `least` distinct holders deep, so nothing
+past them is ever written down: what lies beyond comes back as the end.
+
+Floats count steps from an origin. It is 0 where 0 lies in the range or every value lies within
+2 ** 53 steps of it, else the middle of the range.
+
+**Tolerance.** A value in range that is a multiple of the step comes back exactly within 2 ** 53
+steps of the origin, and so do both ends; beyond, to half a unit in the last place of the float64.
+One that is no multiple (the sample held none) comes back as the nearest. Floats come back exactly,
+or rounded to the sample's decimals where it has at most `DECIMALS`.
+
+Midnight is judged on the clock of a timestamp's own zone: where every value begins a day there, the
+floats count local days, so that what is decoded begins a day too, in summer and in winter. All
+other steps are judged in UTC. A zone that this machine's database lacks has no midnights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raysynth.errors import TableError
+from raysynth.hashing import Floats
+from raysynth.schema import arrow_type
+from raysynth.summary import ColumnSummary
+
+DECIMALS = 6
+EXACT = 2**53  # up to here float64 tells every whole number apart
+
+Ticks = NDArray[Any]  # int64, uint64, float64, or Python's whole numbers where none is wide enough
+
+_DAY = 86_400 * 10**9
+_UNITS = (_DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)  # nanoseconds
+_UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_WORD = 2**64
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a `Scale` can be fitted on columns of this type."""
+    types = pa.types
+    tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_temporal)
+    return any(test(kind) for test in tests) and not types.is_interval(kind)
+
+
+def null_share(column: ColumnSummary, least: int) -> float:
+    """The share of rows that are null, or 0 where fewer than `least` distinct holders have one.
+
+    Holders are known of the sample only: where none has two rows of it, rows are counted instead,
+    of the whole table.
+    """
+    nulls = column.counters.nulls
+    missing = np.asarray(column.sample.is_null())
+    distinct = len(np.unique(column.holders)) == len(column.holders)
+    shared = nulls if distinct else len(np.unique(column.holders[missing]))
+    return nulls / column.rows if shared >= least else 0.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How one column's values lie on a line of float64.
+
+    `lower` and `upper` are values of the column: floats, or else whole numbers of its type's own
+    unit (ticks), as are `step` and `origin`. `local`: ticks are those of the zone's clock.
+    """
+
+    type: str
+    lower: int | float
+    upper: int | float
+    step: int = 1
+    origin: int = 0
+    local: bool = False
+    decimals: int | None = None
+
+    @classmethod
+    def fit(cls, column: ColumnSummary, least: int = 10) -> Self:
+        """Fit on a column's sample.
+
+        Raises `TableError` where fewer than 2 `least` distinct holders have a value.
+        """
+        kind, ticks = column.column.type, _ticks(column.sample)
+        there = ~np.asarray(column.sample.is_null())
+        if pa.types.is_floating(kind):
+            there &= ~np.isnan(ticks)
+        _check(column, there, least)
+        values, ticks = column.sample.filter(pa.array(there)), ticks[there]
+        low, high = _ends(ticks, column.holders[there], least)
+        inside = (ticks >= ticks[low]) & (ticks <= ticks[high])
+        if pa.types.is_floating(kind):
+            ends = float(ticks[low]), float(ticks[high])
+            return cls(str(kind), *ends, decimals=_decimals(ticks[inside], kind))
+        local = _midnights(values.filter(pa.array(inside)))
+        if local:
+            ticks = _ticks(pc.local_timestamp(values))
+        lower, upper = int(ticks[low]), int(ticks[high])
+        step = _step(ticks[inside], kind)
+        return cls(str(kind), lower, upper, step, _origin(lower, upper, step), local)
+
+    @cached_property
+    def kind(self) -> pa.DataType:
+        """The Arrow type."""
+        return arrow_type(self.type)
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The range as floats."""
+        if pa.types.is_floating(self.kind):
+            return float(self.lower), float(self.upper)
+        lower, upper = self._steps(np.array([self.lower, self.upper], self._dtype))
+        return float(lower), float(upper)
+
+    def floats(self, values: pa.Array) -> Floats:
+        """Values (B,) of the column's type as float64 (B,) within the range; nulls are NaN."""
+        ticks = _ticks(pc.local_timestamp(values) if self.local else values)
+        if not pa.types.is_floating(self.kind):
+            if self._dtype.hasobject:
+                ticks = ticks.astype(object)
+            # Python's whole numbers, where a block holds some, fit once they are cut to the range.
+            floats = self._steps(np.clip(ticks, self.lower, self.upper).astype(self._dtype))
+        else:
+            floats = np.clip(ticks, self.lower, self.upper)
+        if values.null_count:
+            floats[np.asarray(values.is_null())] = np.nan
+        return floats
+
+    def values(self, floats: Floats) -> pa.Array:
+        """Values (B,) nearest to `floats` (B,), rounded and cut to the range; NaN gives null."""
+        nulls = np.isnan(floats)
+        lower, upper = self.ends
+        floats = np.where(nulls, lower, np.clip(floats, lower, upper))
+        if pa.types.is_floating(self.kind):
+            if self.decimals is not None:
+                floats = np.clip(np.round(floats, self.decimals), lower, upper)
+            return _array(self.kind, floats, nulls)
+        inner = (floats > lower) & (floats < upper)
+        ticks = self._whole(np.where(inner, np.rint(floats), 0.0))
+        # The ends are exact, however far from the origin. Between them, no float rounds past one.
+        ends = np.array([self.lower, self.upper], self._dtype)
+        ticks = np.where(inner, ticks, np.where(floats <= lower, ends[0], ends[1]))
+        if not self.local:
+            return _array(self.kind, ticks, nulls)
+        clock = _array(pa.timestamp(self.kind.unit), ticks, nulls)
+        try:
+            return _begin(clock, self.kind.tz)
+        except pa.ArrowInvalid:
+            raise TableError(
+                f"this machine's time zone database lacks '{self.kind.tz}', which a column of the "
+                "run is in; install the system's tzdata"
+            ) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` turns back into an equal scale."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The scale that `to_json` described."""
+        return cls(**value)
+
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        if self.kind == pa.uint64():
+            return np.dtype(np.uint64)
+        widest = max(abs(self.lower), abs(self.upper))
+        wide = pa.types.is_decimal(self.kind) and widest >= _WORD // 2
+        return np.dtype(object if wide else np.int64)
+
+    def _steps(self, ticks: Ticks) -> Floats:
+        """Ticks in the range to steps from the origin; `_origin` is such that none overflows."""
+        if self._dtype.hasobject:
+            return ((ticks - self.origin) / self.step).astype(np.float64)
+        if self.origin:
+            ticks = (ticks - self._dtype.type(self.origin)).view(np.int64)
+        if self.step == 1:
+            return ticks.astype(np.float64)
+        steps, rest = np.divmod(ticks, ticks.dtype.type(self.step))
+        floats: Floats = steps.astype(np.float64) + rest / float(self.step)
+        return floats
+
+    def _whole(self, floats: Floats) -> Ticks:
+        """Whole steps from the origin to ticks."""
+        if self._dtype.hasobject:
+            return np.array([int(step) * self.step + self.origin for step in floats], object)
+        steps = floats.astype(np.int64 if self.origin else self._dtype)
+        ticks: Ticks = (steps * steps.dtype.type(self.step)).view(self._dtype)
+        ticks += self._dtype.type(self.origin)
+        return ticks
+
+
+def _check(column: ColumnSummary, there: NDArray[np.bool_], least: int) -> None:
+    rows, found = int(there.sum()), len(np.unique(column.holders[there]))
+    if found < 2 * least:  # with fewer, the ends would cross
+        name = column.column.name
+        whose = "" if found == rows else f" of {found} holders"
+        raise TableError(
+            f"column '{name}' has {rows} values that are not null{whose}; at least {2 * least} are "
+            f"needed; leave it out with --drop '{name}'"
+        )
+
+
+def _ends(ticks: Ticks, holders: NDArray[np.int64], least: int) -> tuple[int, int]:
+    """Where the lowest and the highest value lie that `least` distinct holders reach."""
+    order = np.argsort(ticks, kind="stable")
+    places = []
+    for rows in (order, order[::-1]):
+        first = np.unique(holders[rows], return_index=True)[1]
+        places.append(int(rows[np.partition(first, least - 1)[least - 1]]))
+    return places[0], places[1]
+
+
+def _decimals(values: Floats, kind: pa.DataType) -> int | None:
+    """Decimals that tell all `values`, but for noise in their last places; None where too many."""
+    near = {pa.float32(): 1e-6, pa.float64(): 1e-12}.get(kind, 0.0)
+    with np.errstate(over="ignore"):
+        for decimals in range(DECIMALS + 1):
+            rounded = np.round(values, decimals).astype(kind.to_pandas_dtype())
+            if np.allclose(rounded.astype(np.float64), values, rtol=near, atol=0):
+                return decimals
+    return None
+
+
+def _step(ticks: Ticks, kind: pa.DataType) -> int:
+    """The coarsest step, in ticks, that all `ticks` are multiples of."""
+    divisor = abs(int(np.gcd.reduce(ticks)))
+    if not pa.types.is_temporal(kind):
+        tens = len(str(divisor)) - len(str(divisor).rstrip("0")) if divisor else 0
+        return int(10**tens)
+    tick = _DAY if kind == pa.date32() else _UNIT[getattr(kind, "unit", "ms")]
+    steps = (unit // tick for unit in _UNITS if unit >= tick)
+    return next(step for step in steps if divisor % step == 0)
+
+
+def _origin(lower: int, upper: int, step: int) -> int:
+    if lower <= 0 <= upper or max(abs(lower), abs(upper)) <= EXACT * step:
+        return 0
+    return (lower + upper) // 2 // step * step
+
+
+def _midnights(values: pa.Array) -> bool:
+    """Whether every one of these timestamps begins a day in their own zone."""
+    zone = getattr(values.type, "tz", None)
+    if zone is None:
+        return False
+    try:
+        days = pc.floor_temporal(pc.local_timestamp(values), unit="day")
+        return bool(_begin(days, zone).equals(values))
+    except pa.ArrowInvalid:
+        return False
+
+
+def _begin(days: pa.Array, zone: str) -> pa.Array:
+    """Instants at which `days` begin: past a midnight that the clock skips, the first of two."""
+    return pc.assume_timezone(days, zone, ambiguous="earliest", nonexistent="latest")
+
+
+def _ticks(values: pa.Array) -> Ticks:
+    """The numbers (B,) that Arrow keeps for `values`; what a null holds there means nothing."""
+    kind, rows = values.type, slice(values.offset, values.offset + len(values))
+    data = values.buffers()[1]
+    if kind.bit_width <= 64:
+        stored = _stored(kind)
+        wide = np.float64 if stored.kind == "f" else np.uint64 if stored == np.uint64 else np.int64
+        raw = np.frombuffer(data or b"", stored)[rows]
+        return raw.astype(wide, copy=stored.kind == "f")
+    words = np.frombuffer(data or b"", np.int64).reshape(-1, kind.bit_width // 64)[rows]
+    low, rest = words[:, 0], words[:, 1:]
+    if (rest == (low >> 63)[:, None]).all():
+        return low
+    ticks = words[:, -1].astype(object)
+    for word in words[:, -2::-1].T:
+        ticks = ticks * _WORD + word.view(np.uint64).astype(object)
+    return ticks
+
+
+def _array(kind: pa.DataType, ticks: Ticks, nulls: NDArray[np.bool_]) -> pa.Array:
+    """The array (B,) that keeps `ticks` (B,): what `_ticks` undoes."""
+    valid = pa.array(~nulls).buffers()[1] if nulls.any() else None
+    if kind.bit_width <= 64:
+        data = np.ascontiguousarray(ticks.astype(_stored(kind)))
+    else:
+        words: list[Ticks]
+        places = range(kind.bit_width // 64)
+        if ticks.dtype == object:
+            words = [((ticks >> 64 * place) % _WORD).astype(np.uint64) for place in places]
+        else:
+            words = [ticks >> 63 if place else ticks for place in places]
+        data = np.ascontiguousarray(np.stack(words, axis=1))
+    return pa.Array.from_buffers(kind, len(ticks), [valid, pa.py_buffer(data)])
+
+
+def _stored(kind: pa.DataType) -> np.dtype[Any]:
+    types = pa.types
+    letter = "f" if types.is_floating(kind) else "u" if types.is_unsigned_integer(kind) else "i"
+    return np.dtype(f"{letter}{kind.bit_width // 8}")
