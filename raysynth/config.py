@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,12 +14,27 @@ Model = TypeVar("Model", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 
 
+class ColumnConfig(BaseModel):
+    """What the user says of one column; the rest is guessed (`guess`).
+
+    `personal` is the form of personal data in it ("email").
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str | None = None
+    codec: str | None = None
+    personal: str | None = None
+
+
 class TrainConfig(BaseModel):
     """One training: a table and how to make a run of it.
 
     `model` holds the family's own settings (its `Config`). `least` is the number of rows that must
-    share a value, or lie at each end of a number's range, for it to be written down at all. `cpus`
-    are those of one worker; by default a laptop's cores are divided among the workers.
+    share a value, or lie at each end of a number's range, for it to be written down at all: rows of
+    different subjects, where `subject` names the column that says whose a row is. `columns` says
+    what a column is where the guess is wrong; `text` what becomes of free text. `cpus` are those of
+    one worker; by default a laptop's cores are divided among the workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +47,11 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     drop: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    columns: dict[str, ColumnConfig] = {}
+    subject: str | None = None
+    text: Literal["refuse", "placeholder"] = "refuse"
     least: Count = 10
+    minimum_rows: Count = 100
     modes: Annotated[int, Field(ge=1, le=100)] = 10
     workers: Count = 1
     cpus: Count | None = None
@@ -93,7 +112,9 @@ def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"]) or "settings"
             if fault["type"] == "extra_forbidden":
-                problems.append(f"no setting is called '{key}'; {nearest(key, model.model_fields)}")
+                fields = ColumnConfig if key.startswith("columns.") else model
+                close = nearest(str(fault["loc"][-1]), fields.model_fields)
+                problems.append(f"no setting is called '{key}'; {close}")
             else:
                 came = fault["input"]
                 got = f", got {came!r}" if isinstance(came, int | float | str) else ""

@@ -3,31 +3,25 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raysynth.arrays import is_text, is_time, plain, plain_type
 from raysynth.errors import ConfigError, TableError, nearest
 
 Kind = Literal["category", "number", "boolean", "time", "identifier", "personal", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# Arrow types that come back exactly as they went in. Everything else is refused by name.
+# Arrow types without a parameter that are modelled and come back exactly as they went in.
 TYPES = {
     str(kind): kind
     for kind in (
         *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
         *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-        *(pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.large_string()),
-    )
-}
-
-
-_PLAIN = {
-    str(kind): kind
-    for kind in (
-        *TYPES.values(),
-        *(pa.float16(), pa.date32(), pa.date64(), pa.string_view()),
+        *(pa.float16(), pa.float32(), pa.float64(), pa.bool_()),
+        *(pa.string(), pa.large_string(), pa.string_view(), pa.date32(), pa.date64()),
         *(pa.time32(unit) for unit in ("s", "ms")),
         *(pa.time64(unit) for unit in ("us", "ns")),
         *(make(unit) for make in (pa.timestamp, pa.duration) for unit in ("s", "ms", "us", "ns")),
@@ -40,8 +34,8 @@ _DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=(
 
 def arrow_type(text: str) -> pa.DataType:
     """The Arrow type that `str` wrote as `text`; `ValueError` for one that is not modelled."""
-    if text in _PLAIN:
-        return _PLAIN[text]
+    if text in TYPES:
+        return TYPES[text]
     if found := _ZONED.fullmatch(text):
         return pa.timestamp(found[1], tz=found[2])
     if found := _DECIMAL.fullmatch(text):
@@ -54,11 +48,21 @@ def arrow_type(text: str) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, its kind, and the Arrow type that a sampled table restores."""
+    """One column: its name, its kind, and the Arrow type that a sampled table restores.
+
+    `codec` is None where the family's for the kind will do. `form` is what personal data or text is
+    ("email"). `why` says in a phrase what the kind was guessed from.
+    """
 
     name: str
     kind: Kind
     type: pa.DataType
+    codec: str | None = None
+    form: str | None = None
+    why: str = ""
+
+
+_SETTLED = ("codec", "form", "why")
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,9 @@ class Schema:
     def infer(
         cls, arrow: pa.Schema, drop: Sequence[str] = (), categories: Sequence[str] = ()
     ) -> Self:
-        """Guess each column's kind from its Arrow type.
+        """Each column's kind as far as its Arrow type tells; `guess.settle` goes on from there.
 
-        `drop` leaves columns out; `categories` makes whole-number columns categories (codes).
+        `drop` leaves columns out; `categories` makes columns of whole numbers categories (codes).
         Raises `ConfigError` for an unknown name, `TableError` for a repeated name, a kind not
         supported, or no column left.
         """
@@ -102,7 +106,7 @@ class Schema:
         twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
         if twice:
             raise TableError(
-                f"column names must be unique, but {_quoted(twice)} occurs more than once; "
+                f"column names must be unique, but {quoted(twice)} occurs more than once; "
                 "rename one of them"
             )
         kept = [field for field in arrow if field.name not in set(drop)]
@@ -112,66 +116,87 @@ class Schema:
 
     def to_json(self) -> list[dict[str, str]]:
         """A JSON value that `from_json` turns back into an equal schema."""
-        return [{"name": c.name, "kind": c.kind, "type": str(c.type)} for c in self.columns]
+        return [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "type": str(column.type),
+                **{key: getattr(column, key) for key in _SETTLED if getattr(column, key)},
+            }
+            for column in self.columns
+        ]
 
     @classmethod
     def from_json(cls, value: list[dict[str, Any]]) -> Self:
         """The schema that `to_json` described."""
-        return cls(tuple(Column(v["name"], v["kind"], arrow_type(v["type"])) for v in value))
+        return cls(
+            tuple(
+                Column(
+                    *(v["name"], v["kind"], arrow_type(v["type"])),
+                    **{key: v[key] for key in _SETTLED if key in v},
+                )
+                for v in value
+            )
+        )
 
 
 def select(table: pa.Table, schema: Schema) -> pa.Table:
-    """The schema's columns of `table`, in its order and types; NaN becomes null.
+    """The schema's columns of `table`, in its order, as `arrays.plain`; NaN becomes null.
 
-    Dictionary-encoded columns are decoded. Raises `TableError` naming columns that are missing or
-    that cannot be read as the expected type.
+    A column that is so already is not copied. Raises `TableError` naming columns that are missing
+    or that cannot be read as the expected type.
     """
     missing = [name for name in schema.names if name not in table.schema.names]
     if missing:
         raise TableError(
-            f"the table lacks {_quoted(missing)}; expected the columns the run was trained on"
+            f"the table lacks {quoted(missing)}; expected the columns the run was trained on"
         )
     twice = [name for name in schema.names if table.schema.names.count(name) > 1]
     if twice:
-        raise TableError(f"{_quoted(twice)} occurs more than once in the table; rename one of them")
-    arrays = []
-    for column in schema.columns:
-        array = table.column(column.name)
-        if array.type != column.type:
-            try:
-                array = array.cast(column.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                # Arrow's own message quotes the cell that does not fit, so it is not passed on.
-                raise TableError(
-                    f"column '{column.name}' should be {column.type} but is {array.type} and "
-                    "does not convert without loss"
-                ) from None
-        if pa.types.is_floating(column.type):
-            array = pc.if_else(pc.is_nan(array), pa.scalar(None, column.type), array)
-        arrays.append(array)
-    return pa.table(arrays, schema=schema.arrow)
+        raise TableError(f"{quoted(twice)} occurs more than once in the table; rename one of them")
+    arrays = [_plain(table.column(column.name), column) for column in schema.columns]
+    return pa.table(arrays, list(schema.names))
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names for a message."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _plain(array: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+    array, kind = plain(array), plain_type(column.type)
+    if array.type != kind:
+        try:
+            array = array.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            # Arrow's own message quotes the cell that does not fit, so it is not passed on.
+            raise TableError(
+                f"column '{column.name}' should be {column.type} but is {array.type} and "
+                "does not convert without loss"
+            ) from None
+    if pa.types.is_floating(kind):
+        nan = pc.is_nan(array)
+        if pc.any(nan).as_py():
+            array = pc.if_else(nan, pa.scalar(None, kind), array)
+    return array
 
 
 def _infer(field: pa.Field, category: bool) -> Column:
-    kind = field.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_boolean(kind):
-        return Column(field.name, "boolean", kind)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return Column(field.name, "category", kind)
-    if str(kind) in TYPES:
-        if category and not pa.types.is_integer(kind):
-            raise ConfigError(
-                f"categories: column '{field.name}' is {kind}; only whole-number, text and "
-                "boolean columns can be categories"
-            )
-        return Column(field.name, "category" if category else "number", kind)
-    raise TableError(
-        f"column '{field.name}' is {field.type}, a kind that is not supported yet; leave it out "
-        f"with --drop '{field.name}' (drop=['{field.name}'] in Python)"
-    )
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    kind = plain_type(field.type)
+    try:
+        arrow_type(str(field.type))
+    except ValueError:
+        raise TableError(
+            f"column '{field.name}' is {field.type}, a kind that cannot be modelled; leave it out "
+            f"with --drop '{field.name}' (drop=['{field.name}'] in Python)"
+        ) from None
+    if category and pa.types.is_floating(kind):
+        raise ConfigError(
+            f"categories: column '{field.name}' is {kind}; fractions are measures, so only columns "
+            "of whole numbers, text, booleans and times can be categories"
+        )
+    if pa.types.is_boolean(field.type):
+        return Column(field.name, "boolean", field.type)
+    if category or is_text(kind) or pa.types.is_dictionary(field.type):
+        return Column(field.name, "category", field.type)
+    return Column(field.name, "time" if is_time(kind) else "number", field.type)

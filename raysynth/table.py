@@ -14,7 +14,7 @@ from raysynth.codecs import Codec, ColumnCodes
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Ids
 from raysynth.layout import Codes, Layout
-from raysynth.schema import Schema, select
+from raysynth.schema import Column, Schema, select
 from raysynth.summary import Summary
 
 MINIMUM_ROWS = 100
@@ -27,7 +27,7 @@ def check_rows(rows: int, minimum: int = MINIMUM_ROWS) -> None:
         count = "1 row" if rows == 1 else f"{rows} rows"
         raise TableError(
             f"the table has {count}, and a synthetic copy of so few would show the people in it; "
-            f"at least {minimum} rows are needed"
+            f"at least {minimum} rows are needed (minimum_rows in the settings)"
         )
 
 
@@ -43,11 +43,21 @@ def check(summary: Summary, minimum: int = MINIMUM_ROWS) -> None:
             )
         if counters.nulls == summary.rows:
             raise TableError(f"column '{column.name}' is all null; {leave}")
-        ends = counters.minimum, counters.maximum
-        distinct = 2 if counters.counts is None else len(counters.counts)
-        constant = ends[0] == ends[1] if column.kind == "number" else distinct == 1
-        if constant and not counters.nulls:
-            raise TableError(f"column '{column.name}' has one value only; {leave}")
+
+
+def codec_of(column: Column, kinds: Mapping[str, str]) -> str:
+    """The name of a column's codec: its own, or that of its kind; `kinds` are the family's."""
+    return (
+        column.codec
+        or {
+            "boolean": kinds["category"],
+            "time": kinds["number"],
+            "identifier": "identifier",
+            "personal": "personal",
+            "text": "personal",
+            **kinds,
+        }[column.kind]
+    )
 
 
 @dataclass(frozen=True)
@@ -59,22 +69,33 @@ class TableCodec:
     codecs: tuple[Codec, ...]
 
     @classmethod
-    def fit(cls, summary: Summary, kinds: Mapping[str, str], **options: Any) -> Self:
-        """Fit on a table's summary; `kinds` gives the codec of each kind ("boolean" as category).
+    def fit(
+        cls,
+        summary: Summary,
+        kinds: Mapping[str, str],
+        *,
+        minimum: int = MINIMUM_ROWS,
+        **options: Any,
+    ) -> Self:
+        """Fit on a table's summary; `kinds` gives the family's codec of numbers and categories.
 
-        `options` go to every codec, which takes those it knows. Raises `TableError` for a table or
-        column that cannot be modelled.
+        `options` go to every codec, which takes those it knows. Raises `TableError` for a table of
+        fewer than `minimum` rows, for a column that cannot be modelled, and where none is left to
+        learn from.
         """
-        check(summary)
-        chosen = tuple(
-            kinds["number" if column.kind == "number" else "category"]
-            for column in summary.schema.columns
-        )
+        check(summary, minimum)
+        chosen = tuple(codec_of(column, kinds) for column in summary.schema.columns)
         fitted = tuple(
             codecs.get(name).fit(summary[column.name], **options)
             for name, column in zip(chosen, summary.schema.columns, strict=True)
         )
-        return cls(summary.schema, chosen, fitted)
+        table = cls(summary.schema, chosen, fitted)
+        if not table.layout.spans:
+            raise TableError(
+                "the table has no column to learn from: each is constant, an identifier, personal "
+                "data or text; add one, or say what a column is under [columns.NAME]"
+            )
+        return table
 
     @cached_property
     def layout(self) -> Layout:

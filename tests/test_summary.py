@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from raysynth.arrays import unstored
 from raysynth.errors import TableError
 from raysynth.hashing import mix, seed_of, uniform
 from raysynth.schema import Schema
@@ -19,17 +21,41 @@ from raysynth.summary import Summary, merge, summarise
 FLOATS = st.one_of(st.none(), st.floats(width=32), st.sampled_from([0.0, -0.0, 1e300, 2.5]))
 WHOLE = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))
 TEXTS = st.one_of(st.none(), st.text(max_size=3), st.sampled_from("ab"))
-ROWS = st.tuples(FLOATS, WHOLE, TEXTS, st.one_of(st.none(), st.booleans()))
-SCHEMA = Schema.infer(
-    pa.schema([("f", pa.float64()), ("i", pa.int64()), ("s", pa.string()), ("b", pa.bool_())])
+DAYS = st.one_of(st.none(), st.dates())
+TIMES = st.one_of(st.none(), st.integers(-(2**62), 2**62))
+PRICES = st.one_of(st.none(), st.decimals(-9, 9, places=2))
+SMALL = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, float("inf")]))
+ROWS = st.tuples(
+    *(FLOATS, WHOLE, TEXTS, st.one_of(st.none(), st.booleans())),
+    *(st.one_of(st.none(), st.sampled_from("xyz")), DAYS, TIMES, TIMES, PRICES, PRICES, SMALL),
 )
+TYPES = {
+    "f": pa.float64(),
+    "i": pa.int64(),
+    "s": pa.string(),
+    "b": pa.bool_(),
+    "d": pa.dictionary(pa.int8(), pa.string(), ordered=True),
+    "day": pa.date32(),
+    "at": pa.timestamp("ns", "Europe/Oslo"),
+    "long": pa.duration("us"),
+    "m": pa.decimal128(9, 2),
+    "n": pa.decimal32(5, 2),
+    "h": pa.float16(),
+}
+SCHEMA = Schema.infer(pa.schema(list(TYPES.items())))
 
 
 def table_of(rows: Sequence[tuple[object, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [[]] * 4
+    columns = list(zip(*rows, strict=True)) or [[]] * len(TYPES)
     return pa.table(
-        [pa.array(c, k) for c, k in zip(columns, SCHEMA.arrow.types, strict=True)], SCHEMA.names
+        [_array(c, k) for c, k in zip(columns, TYPES.values(), strict=True)], list(TYPES)
     )
+
+
+def _array(cells: Sequence[object], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return pa.array(cells, pa.int64()).view(kind)
+    return pa.array(cells, kind)
 
 
 def summarised(rows: Sequence[tuple[object, ...]], ids: Sequence[int], size: int) -> Summary:
@@ -90,10 +116,30 @@ def test_counters_are_exact(rows: list[tuple[object, ...]]) -> None:
     assert (found[1].minimum, found[1].maximum) == (
         *(min(whole, default=None), max(whole, default=None)),
     )
-    for place in (2, 3):
+    for place in (2, 3, 4):
         cells = Counter(row[place] for row in rows if row[place] is not None)
         assert found[place].nulls == len(rows) - sum(cells.values())
-        assert found[place].counts == tuple(sorted(cells.items()))
+        assert found[place].counts is not None
+        assert found[place].counts.pairs == tuple(sorted(cells.items()))
+    text = [row[2] for row in rows if row[2] is not None]
+    assert (found[2].minimum, found[2].maximum) == (
+        min(text, default=None),
+        max(text, default=None),
+    )
+    assert found[2].longest == max(map(len, text), default=None)
+    for place in (5, 6, 7, 8, 9):  # times as what stores them, decimals
+        kind = list(TYPES.values())[place]
+        cells = Counter(row[place] for row in rows if row[place] is not None)
+        counts = found[place].counts
+        assert counts is not None
+        values = unstored(counts.values, kind)
+        assert values.equals(_array(sorted(cells), kind))
+        assert counts.rows.tolist() == [cells[value] for value in sorted(cells)]
+        ends = (found[place].minimum, found[place].maximum)
+        told = counts.values.to_pylist()
+        if place > 7:
+            told = list(map(float, told))
+        assert ends == ((told[0], told[-1]) if told else (None, None))
 
 
 @pytest.mark.parametrize("distinct", [5, 6])
@@ -101,17 +147,55 @@ def test_counts_stop_past_the_cap_wherever_blocks_are_cut(
     distinct: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raysynth.summary.COUNTED", 5)
-    rows = [(None, None, f"v{i % distinct}", None) for i in range(60)]
+    monkeypatch.setattr("raysynth.summary.CODES", 5)
+    rest = [None] * (len(TYPES) - 3)
+    rows = [(None, i % distinct, f"v{i % distinct}", *rest) for i in range(60)]
     whole = summarised(rows, range(60), 60)
     halves = [summarised(rows[i : i + 3], range(i, i + 3), 60) for i in range(0, 60, 3)]
     assert merge(halves).to_bytes() == whole.to_bytes()
-    assert (whole.counters[2].counts is None) == (distinct > 5)
+    for place in (1, 2):
+        assert (whole.counters[place].counts is None) == (distinct > 5)
+    assert whole.counters[0].counts is None, "fractions are not counted"
     # The sample, here all rows, stands in.
-    assert whole["s"].counts == tuple((f"v{i}", 60 // distinct) for i in range(distinct))
+    assert whole["s"].counts.pairs == tuple((f"v{i}", 60 // distinct) for i in range(distinct))
+
+
+def test_subjects_are_counted_not_rows() -> None:
+    """40 rows of one subject are one holder; rows of an unknown subject are one's, too."""
+    whose = ["ann"] * 40 + [f"p{i}" for i in range(30)] + [None] * 5
+    cells = ["a"] * 40 + ["b"] * 20 + ["a"] * 10 + ["b"] * 3 + [None] * 2
+    table = pa.table({"who": whose, "c": cells})
+    summary = replace(
+        summarise(table, np.arange(75, dtype=np.uint64), Schema.infer(table.schema)), subject="who"
+    )
+    again = Summary.from_bytes(merge([summary]).to_bytes())
+    assert again.subject == "who"
+    part = again["c"]
+    assert part.counts.pairs == (("a", 50), ("b", 23))
+    assert part.held.tolist() == [11, 21]
+    assert (part.null_rows, part.null_holders) == (2, 1)
+    alone = replace(summary, subject=None)["c"]
+    assert alone.held.tolist() == [50, 23]
+    assert (alone.null_rows, alone.null_holders) == (2, 2)
+
+
+def test_300_000_distinct_texts_are_counted_and_merged() -> None:
+    """As many as issue says, in eight blocks; exact to the row."""
+    texts = pa.array([f"text {i}" for i in range(300_000)])
+    table = pa.table({"s": pa.concat_arrays([texts, texts.take(pa.array(range(0, 300_000, 3)))])})
+    schema, step = Schema.infer(table.schema), 50_000
+    parts = [
+        summarise(table.slice(i, step), np.arange(i, i + step, dtype=np.uint64), schema)
+        for i in range(0, 400_000, step)
+    ]
+    counts = merge(parts).counters[0].counts
+    assert counts is not None
+    assert np.bincount(counts.rows).tolist() == [0, 200_000, 100_000]
+    assert counts.values.to_pylist() == sorted(texts.to_pylist())
 
 
 def test_sample_is_the_rows_of_the_smallest_hashes() -> None:
-    rows = [(float(i), i, None, None) for i in range(500)]
+    rows = [(float(i), i, *[None] * (len(TYPES) - 2)) for i in range(500)]
     found = summarised(rows, range(500), 40)
     order = np.argsort(mix(np.arange(500, dtype=np.uint64), seed=0))[:40]
     assert found.sample.column("i").to_pylist() == order.tolist()
@@ -149,7 +233,9 @@ def test_seeds_differ_by_every_counter() -> None:
 
 
 def test_a_block_of_another_type_is_refused_without_its_cells() -> None:
-    table = table_of([(1.0, 1, "a", True)]).set_column(1, "i", pa.array(["sentinel-7391"]))
+    table = table_of([(1.0, 1, "a", True, *[None] * (len(TYPES) - 4))]).set_column(
+        1, "i", pa.array(["sentinel-7391"])
+    )
     with pytest.raises(TableError, match="column 'i' should be int64 but is string") as error:
         summarise(table, np.zeros(1, np.uint64), SCHEMA)
     assert "7391" not in str(error.value)

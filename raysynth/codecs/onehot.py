@@ -1,8 +1,10 @@
 """Categories and booleans: one index out of the values that enough rows share.
 
-A value that fewer than `least` rows hold is never written down: it is pooled. Pooled rows get an
-index of their own where there are enough of them; it decodes to a kept value drawn by frequency, as
-does any rare value where there are not. Null is a value like any other.
+A value that fewer than `least` hold (rows, or subjects where the table names them) is never written
+down: it is pooled. Pooled rows get an index of their own where there are enough of them; it decodes
+to a kept value drawn by frequency, as does any rare value where there are not. Null is a value like
+any other. However many values there are, the `most` frequent are kept and the rest pooled, so a
+model's width is bounded.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from raysynth.arrays import restored, stored, stored_type, unstored
 from raysynth.codecs import ColumnCodes
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Floats
@@ -24,7 +28,10 @@ from raysynth.summary import ColumnSummary
 
 @dataclass(frozen=True)
 class Codec:
-    """Kept `values` by order and their row `counts`; then, if any, pooled rows; then nulls."""
+    """Kept `values` by order and their row `counts`; then, if any, pooled rows; then nulls.
+
+    Values are as `arrays.stored`, decimals as text.
+    """
 
     type: str
     values: tuple[Any, ...]
@@ -34,35 +41,45 @@ class Codec:
 
     @classmethod
     def fit(cls, column: ColumnSummary, *, least: int = 10, most: int = 1_000, **_: Any) -> Self:
-        """Keep at most `most` values, each held by at least `least` rows.
+        """Keep at most `most` values, each held by at least `least`.
 
-        Raises `TableError` where no value is shared by that many rows.
+        Raises `TableError` where no value is shared by that many.
         """
-        ranked = sorted(column.counts, key=lambda pair: -pair[1])
+        counts = column.counts
         # Counts from the sample are scaled up only in `shares`; the rule holds on what was counted.
-        kept = sorted((v, n) for v, n in ranked[:most] if n >= least)
-        if not kept:
+        ranked = np.lexsort([np.arange(len(counts)), -counts.rows])
+        ranked = ranked[column.held[ranked] >= least]
+        kept = np.sort(ranked[: _most(column.column.type, most)])
+        if not len(kept):
             raise TableError(
                 f"column '{column.column.name}': no value is shared by {least} rows or more, so it "
                 "looks like an identifier or free text; leave it out with "
                 f"--drop '{column.column.name}'"
             )
-        counted = sum(n for _, n in column.counts)
-        pooled = counted - sum(n for _, n in kept)
-        nulls = column.counters.nulls
-        if column.counters.counts is None:
-            nulls = column.sample.null_count
+        values = counts.values.take(kept)
+        pooled = int(counts.rows.sum() - counts.rows[kept].sum())
+        holders = pooled
+        if column.grouped:
+            shown = stored(column.sample)
+            rare = pc.and_(shown.is_valid(), pc.invert(pc.is_in(shown, value_set=values)))
+            holders = column.holders_of(np.asarray(rare))
+        decimal = pa.types.is_decimal(values.type)
         return cls(
             str(column.column.type),
-            tuple(v for v, _ in kept),
-            tuple(n for _, n in kept),
-            pooled if pooled >= least else 0,
-            nulls if nulls >= least else 0,
+            tuple(map(str, values.to_pylist()) if decimal else values.to_pylist()),
+            tuple(counts.rows[kept].tolist()),
+            pooled if holders >= least else 0,
+            column.null_rows if min(column.null_holders, column.null_rows) >= least else 0,
         )
 
     @cached_property
+    def _kind(self) -> pa.DataType:
+        return arrow_type(self.type)
+
+    @cached_property
     def _array(self) -> pa.Array:
-        return pa.array(self.values, arrow_type(self.type))
+        kind = stored_type(self._kind)
+        return pa.array(self.values, pa.string() if pa.types.is_decimal(kind) else kind).cast(kind)
 
     @cached_property
     def _cumulative(self) -> Floats:
@@ -82,7 +99,7 @@ class Codec:
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Indices (B, 1); a rare value's stand-in is drawn by `chance`."""
-        found = pc.index_in(values, value_set=self._array)
+        found = pc.index_in(stored(values), value_set=self._array)
         indices = np.asarray(found.fill_null(-1), dtype=np.int32)
         if len(self.shares) > len(self.values) or (indices < 0).any():
             nulls = np.asarray(values.is_null())
@@ -97,19 +114,27 @@ class Codec:
         )
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
-        """Values (B,); pooled rows become kept values drawn by `chance`."""
+        """Values (B,); pooled rows become kept values drawn by `chance`.
+
+        A dictionary column's dictionary is the kept values.
+        """
         indices = codes.indices[:, 0]
         if self.pooled:
             pooled = indices == len(self.values)
             indices = np.where(pooled, self._drawn(chance.uniform), indices)
-        nulls = indices >= len(self.values)
-        return self._array.take(pa.array(indices, pa.int32(), mask=nulls))
+        places = pa.array(indices, pa.int32(), mask=indices >= len(self.values))
+        if not pa.types.is_dictionary(self._kind):
+            return restored(unstored(self._array.take(places), self._kind), self._kind)
+        kept = restored(unstored(self._array, self._kind), self._kind.value_type)
+        places = places.cast(self._kind.index_type)
+        return pa.DictionaryArray.from_arrays(places, kept, ordered=self._kind.ordered)
 
     def index_of(self, value: Any) -> int | None:
         """The index of a kept value, or of null where null is kept."""
         if value is None:
             return len(self.shares) - 1 if self.nulls else None
-        return next((i for i, kept in enumerate(self.values) if kept == value), None)
+        kept = unstored(self._array, self._kind).to_pylist()
+        return next((i for i, known in enumerate(kept) if known == value), None)
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
@@ -120,5 +145,12 @@ class Codec:
         """See `codecs.Codec`."""
         return cls(**{**value, "values": tuple(value["values"]), "counts": tuple(value["counts"])})
 
-    def _drawn(self, uniform: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _drawn(self, uniform: Floats) -> NDArray[np.int64]:
         return np.minimum(np.searchsorted(self._cumulative, uniform, "right"), len(self.values) - 1)
+
+
+def _most(kind: pa.DataType, most: int) -> int:
+    """As many values as may be kept: no more than a dictionary's indices can tell apart."""
+    if not pa.types.is_dictionary(kind):
+        return most
+    return min(most, int(np.iinfo(kind.index_type.to_pandas_dtype()).max) + 1)
