@@ -139,7 +139,7 @@ def summarised(values: pa.Array, kind: Kind | None = None, holders: Any = None) 
         return summarise(pa.table({"c": values}), ids, Schema((column,)))["c"]
     whose = np.arange(rows) if holders is None else np.asarray(holders)
     return ColumnSummary(
-        column, rows, Counters(values.null_count, 0, None, None, None), values, whose
+        column, rows, Counters(values.null_count, 0, None, None, None, None), values, whose
     )
 
 

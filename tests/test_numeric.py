@@ -41,7 +41,7 @@ def summary(values: pa.Array, holders: Any = None) -> ColumnSummary:
     """What a codec is fitted on, of a table that is all in the sample."""
     rows = len(values)
     whose = np.arange(rows) if holders is None else np.asarray(holders)
-    counters = Counters(values.null_count, 0, None, None, None)
+    counters = Counters(values.null_count, 0, None, None, None, None)
     return ColumnSummary(Column("c", "number", values.type), rows, counters, values, whose)
 
 
