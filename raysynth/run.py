@@ -182,11 +182,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _write_manifest(path: Path, facts: dict[str, Any]) -> None:
     manifest = {**facts, "digest": _digest(facts)}
-    with whole(path / MANIFEST) as part:
-        with part.open("w") as file:
-            file.write(json.dumps(manifest, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
+    with whole(path / MANIFEST) as file:
+        file.write(json.dumps(manifest, indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
         # The manifest is safely on disk and not yet in place: a full disk leaves `work` to resume
         # from, and a published run never has private rows beside it.
         shutil.rmtree(path / WORK, ignore_errors=True)

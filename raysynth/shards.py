@@ -58,8 +58,8 @@ def write(table: pa.Table, folder: Path) -> tuple[str, int]:
     keys do.
     """
     name = f"{table.column(KEY)[0].as_py():020d}.parquet"
-    with whole(folder / name) as part:
-        pq.write_table(table.select([ROW]), part, compression="zstd")
+    with whole(folder / name) as file:
+        pq.write_table(table.select([ROW]), file, compression="zstd")
     return name, table.num_rows
 
 

@@ -1,12 +1,17 @@
-"""Where things are kept: tables and small files, written whole or not at all."""
+"""Where things are kept: tables and small files, written whole or not at all.
+
+A `Place` is on this machine or in a bucket, and everything here does the same with either.
+"""
 
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,29 +20,74 @@ from pyarrow import fs
 
 from raysynth.errors import StorageError
 
+if TYPE_CHECKING:  # most processes never see a bucket, and do not wait for its client
+    from raysynth.s3 import Found
+
 TABLES = (".parquet", ".csv")
+_S3 = "s3://"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file or folder, wherever it lies. A frozen value that pickles as its text alone.
+    """A file or folder, wherever it lies: a path on this machine, or s3://bucket/key.
 
-    What it takes to reach it (connections, credentials) is looked up in the process that reaches
-    for it, so it never travels in a plan, a log or a run.
+    A frozen value of text. What it takes to reach it (connections, credentials) is looked up in the
+    process that reaches for it, so it never travels in a plan, a log or a run. `text` is what to
+    pass on; as a string it reads as the user gave it, for messages.
+
+    Each method raises `StorageError` for what cannot be reached. In a bucket, an operation is tried
+    again for as long as `client.patiently` has it.
     """
 
     text: str
+    shown: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, path: "str | os.PathLike[str] | Place") -> Self:
         """The place a user means; relative paths are taken from this process's folder."""
-        return cls(path.text if isinstance(path, Place) else str(Path(path).absolute()))
+        if isinstance(path, Place):
+            return cls(path.text, path.shown)
+        text = os.fspath(path)
+        if not text.startswith(_S3):
+            if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text):
+                raise StorageError(
+                    f"{scheme[1]}://...: expected a path on this machine or s3://bucket/key"
+                )
+            return cls(str(Path(text).absolute()), text)
+        bucket = text.removeprefix(_S3).partition("/")[0]
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+            # Not repeated: some put credentials there.
+            raise StorageError(
+                "s3://...: expected s3://bucket/key, and nothing but the name of a bucket before "
+                "the key; credentials come from the environment, a profile or a role"
+            )
+        return cls(text.rstrip("/"), text.rstrip("/"))
 
     def __truediv__(self, name: str) -> Self:
-        return type(self)(f"{self.text.rstrip('/')}/{name}")
+        text = f"{self.text.rstrip('/')}/{name}"
+        return type(self)(text, text if self.bucket else str(PurePosixPath(str(self)) / name))
 
     def __str__(self) -> str:
-        return self.text
+        return self.shown or self.text
+
+    @property
+    def bucket(self) -> str:
+        """The bucket it is in; empty on this machine."""
+        return self.text.removeprefix(_S3).partition("/")[0] if self.text.startswith(_S3) else ""
+
+    @property
+    def key(self) -> str:
+        """Its key in the bucket."""
+        return self.text.removeprefix(_S3).partition("/")[2]
+
+    @property
+    def local(self) -> Path:
+        """Its path on this machine, as the user gave it."""
+        if self.bucket:
+            raise StorageError(f"{self}: lies in a bucket; expected a path on this machine")
+        return Path(self.shown or self.text)
 
     @property
     def name(self) -> str:
@@ -51,45 +101,112 @@ class Place:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The filesystem it is in, opened in this process."""
-        return fs.LocalFileSystem()
+        """The filesystem it is in, opened in this process. Never to be pickled: it holds keys."""
+        if not self.bucket:
+            return fs.LocalFileSystem()
+        from raysynth import client
+
+        return client.filesystem(self.bucket)
 
     @property
     def path(self) -> str:
         """Its path within `filesystem`."""
-        return self.text
+        return self.text.removeprefix(_S3)
 
     def info(self) -> fs.FileInfo:
         """What there is: its type (`NotFound` where there is nothing), size and time."""
-        return self.filesystem.get_file_info(self.path)
+        if not self.bucket:
+            with _told(self, "read"):
+                return self.filesystem.get_file_info(self.path)
+        from raysynth import s3
+
+        found = s3.find(self.bucket, self.key)
+        if found is None:
+            return fs.FileInfo(self.path, fs.FileType.NotFound)
+        return _info(self.bucket, found)
+
+    def exists(self) -> bool:
+        """Whether there is a file, or a folder with something in it."""
+        return self.info().type is not fs.FileType.NotFound
 
     def files(self) -> list[tuple[Self, fs.FileInfo]]:
-        """Every file below this folder, at any depth, by name."""
-        selector = fs.FileSelector(self.path, recursive=True)
-        found = [info for info in self.filesystem.get_file_info(selector) if info.is_file]
+        """Every file below this folder, at any depth, by name. Complete, or an error."""
+        if self.bucket:
+            from raysynth import s3
+
+            prefix = f"{self.key}/" if self.key else ""
+            found = [_info(self.bucket, one) for one in s3.listed(self.bucket, prefix)]
+        else:
+            with _told(self, "listed"):
+                selector = fs.FileSelector(self.path, recursive=True)
+                found = [one for one in self.filesystem.get_file_info(selector) if one.is_file]
         places = ((self / info.path.removeprefix(f"{self.path}/"), info) for info in found)
         return sorted(places, key=lambda pair: pair[0].text)
 
     def open(self) -> pa.NativeFile:
-        """The file, for reading anywhere in it."""
-        return self.filesystem.open_input_file(self.path)
+        """The file, for reading anywhere in it. What reads much reads it by `read`."""
+        if not self.bucket:
+            with _told(self, "read"):
+                return self.filesystem.open_input_file(self.path)
+        from raysynth import client
+
+        with client.told(self.bucket, self.key, "read"):
+            return client.patiently(lambda: self.filesystem.open_input_file(self.path))
+
+    def read(self, make: Callable[[pa.NativeFile], T]) -> T:
+        """What `make` makes of the open file.
+
+        It starts again from the beginning where the store goes away under it. What else it raises
+        passes through.
+        """
+        if not self.bucket:
+            return self._once(make)
+        from raysynth import client
+
+        with client.told_of_bucket(self.bucket, self.key):
+            return client.patiently(lambda: self._once(make))
+
+    def _once(self, make: Callable[[pa.NativeFile], T]) -> T:
+        with self.open() as file:
+            return make(file)
+
+    def read_bytes(self) -> bytes:
+        """All of a small file."""
+        if self.bucket:
+            from raysynth import s3
+
+            return s3.get(self.bucket, self.key)
+        with _told(self, "read"):
+            return Path(self.text).read_bytes()
+
+    def remove(self) -> None:
+        """Delete the file, or the folder with all that is in it; nothing where there is none."""
+        if self.bucket:
+            from raysynth import s3
+
+            keys = [found.key for found in s3.listed(self.bucket, f"{self.key}/")]
+            s3.delete(self.bucket, [*keys, self.key])
+        else:
+            with _told(self, "deleted"), contextlib.suppress(FileNotFoundError):
+                path = Path(self.text)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def write(tables: Iterable[pa.Table], path: str | Path) -> int:
+def write(tables: Iterable[pa.Table], path: str | os.PathLike[str] | Place) -> int:
     """Write tables of one schema, one after the other, to a .parquet or .csv file; count its rows.
 
     The file appears whole when the last table is in; memory holds one table at a time. Raises
     `StorageError` where it cannot be written or the disk is full.
     """
-    path = Path(path)
-    if path.suffix.lower() not in TABLES:
-        raise StorageError(f"{path}: expected a name that ends in {' or '.join(TABLES)}")
+    place = Place.of(path)
+    if place.suffix not in TABLES:
+        raise StorageError(f"{place}: expected a name that ends in {' or '.join(TABLES)}")
     rows = 0
-    with whole(path) as part:
+    with whole(place) as file:
         writer = None
         try:
             for table in tables:
-                writer = writer or _writer(part, path.suffix.lower(), table.schema)
+                writer = writer or _writer(file, place.suffix, table.schema)
                 writer.write_table(table)
                 rows += table.num_rows
         finally:
@@ -98,27 +215,47 @@ def write(tables: Iterable[pa.Table], path: str | Path) -> int:
     return rows
 
 
-def _writer(part: Path, suffix: str, schema: pa.Schema) -> Any:
+def _writer(file: IO[bytes], suffix: str, schema: pa.Schema) -> Any:
     if suffix == ".csv":
-        return pa.csv.CSVWriter(str(part), schema)
-    return pq.ParquetWriter(str(part), schema, compression="zstd")
+        return pa.csv.CSVWriter(file, schema)
+    return pq.ParquetWriter(file, schema, compression="zstd")
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` at the end, or leaves nothing behind.
+def whole(path: str | os.PathLike[str] | Place) -> Iterator[IO[bytes]]:
+    """A file to write to that is at `path` when all is written, or leaves nothing behind.
 
     Turns what the operating system says into a `StorageError` with a remedy.
     """
+    place = Place.of(path)
+    if not place.bucket:
+        with _whole_on_disk(place) as file:
+            yield file
+        return
+    from raysynth import s3
+
+    upload = s3.Upload(place.bucket, place.key)
+    try:
+        yield cast(IO[bytes], upload)
+        upload.finish()
+    except BaseException:
+        upload.abort()
+        raise
+
+
+@contextlib.contextmanager
+def _whole_on_disk(place: Place) -> Iterator[IO[bytes]]:
+    path = Path(place.text)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb+") as file:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
+        raise StorageError(f"{place}: cannot be written: {reason(error)}") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -126,7 +263,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[IO[bytes]]:
-    """A log to append to; `StorageError` where its place cannot be written."""
+    """A log on this machine to append to; `StorageError` where its place cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
@@ -136,10 +273,18 @@ def writable(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str] | Place, data: bytes) -> None:
     """Write a small file, whole or not at all; `StorageError` where that fails."""
-    with whole(path) as part:
-        part.write_bytes(data)
+    with whole(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _told(place: Place, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{place}: cannot be {doing}: {reason(error)}") from None
 
 
 def reason(error: Exception) -> str:
@@ -152,3 +297,10 @@ def reason(error: Exception) -> str:
     if number in (errno.ENOTDIR, errno.EEXIST):
         return "a file is in the way of a folder; choose another place"
     return os.strerror(number) if number else type(error).__name__
+
+
+def _info(bucket: str, found: "Found") -> fs.FileInfo:
+    path = f"{bucket}/{found.key}".rstrip("/")
+    if found.size is None:
+        return fs.FileInfo(path, fs.FileType.Directory)
+    return fs.FileInfo(path, fs.FileType.File, size=found.size, mtime=found.time)

@@ -145,7 +145,7 @@ def test_who_reads_a_file_reads_it_to_its_end_while_another_takes_its_place(
 
 
 def test_a_small_file_appears_whole(tmp_path: Path) -> None:
-    with whole(tmp_path / "f") as part:
-        part.write_bytes(np.zeros(10, np.uint8).tobytes())
+    with whole(tmp_path / "f") as file:
+        file.write(np.zeros(10, np.uint8).tobytes())
         assert not (tmp_path / "f").exists()
     assert (tmp_path / "f").stat().st_size == 10
