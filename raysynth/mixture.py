@@ -21,6 +21,7 @@ from scipy.special import digamma
 from raysynth.hashing import Floats
 
 POINTS = 4_096
+GRID = 4_096
 PRIOR = 1e-6
 CONCENTRATION = 1e-3
 
@@ -40,8 +41,13 @@ class Mixture:
         return log_peaks - 0.5 * scaled * scaled
 
 
-def fit(values: Floats, modes: int, least: float, rounds: int = 100) -> Mixture:
+def fit(
+    values: Floats, modes: int, least: float, rounds: int = 100, *, starve: bool = True
+) -> Mixture:
     """Fit at most `modes` modes to `values` (B,), each of weight over `least`.
+
+    `starve=False` weighs modes by the rows they hold alone, so that superfluous ones stay, as in a
+    mixture fitted by expectation and maximisation.
 
     A mode that comes to less is taken out and the fit goes on, so that the others spread over the
     values it held. Deterministic: the first guess splits the points by Lloyd's rule from even
@@ -56,7 +62,7 @@ def fit(values: Floats, modes: int, least: float, rounds: int = 100) -> Mixture:
     while True:
         before = -np.inf
         for _ in range(rounds):
-            state = _Posterior.of(points, counts, shares)
+            state = _Posterior.of(points, counts, shares, CONCENTRATION if starve else 1.0)
             joint = state.log_joint(points)
             shares, level = _split(joint, counts)
             if abs(level - before) < 1e-5:
@@ -72,6 +78,31 @@ def fit(values: Floats, modes: int, least: float, rounds: int = 100) -> Mixture:
         (state.means * spread + centre) * largest,
         np.sqrt(state.variances) * spread * largest,
     )
+
+
+def peaks(values: Floats, least: float) -> int:
+    """How many peaks the density of `values` (B,) has, each with over `least` of the rows.
+
+    A Gaussian kernel density estimate of bandwidth 0.9 min(std, IQR / 1.34) B ** -0.2 (Silverman,
+    "Density Estimation for Statistics and Data Analysis", 1986, equation 3.31) on a grid of a
+    quarter of that, of at most `GRID` points. The rows of a peak are those between the valleys
+    beside it: in a far tail, every single row makes a peak.
+    """
+    low, high = float(values.min()), float(values.max())
+    quarters = np.diff(np.quantile(values, [0.25, 0.75]))[0] / 1.34
+    spreads = [spread for spread in (float(values.std()), float(quarters)) if spread > 0]
+    if not spreads:
+        return 1
+    bandwidth = 0.9 * min(spreads) * len(values) ** -0.2
+    step = max(bandwidth / 4, (high - low) / GRID)
+    counts = np.bincount(np.rint((values - low) / step).astype(np.int64)).astype(np.float64)
+    reach = int(np.ceil(4 * bandwidth / step))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / bandwidth) ** 2)
+    density = np.convolve(np.pad(counts, reach), kernel, mode="same")
+    rising = np.diff(density) > 0
+    valleys = np.flatnonzero(~rising[:-1] & rising[1:]) + 1
+    held = np.add.reduceat(np.pad(counts, reach), np.r_[0, valleys]) / len(values)
+    return max(1, int((held > least).sum()))
 
 
 def _split(joint: Floats, counts: Floats) -> tuple[Floats, float]:
@@ -121,7 +152,9 @@ class _Posterior:
     variances: Floats
 
     @classmethod
-    def of(cls, points: Floats, counts: Floats, shares: Floats) -> "_Posterior":
+    def of(
+        cls, points: Floats, counts: Floats, shares: Floats, concentration: float
+    ) -> "_Posterior":
         weighted = shares * counts[:, None]
         held: NDArray[np.float64] = weighted.sum(axis=0) + 1e-12
         means = weighted.T @ points / held
@@ -133,7 +166,7 @@ class _Posterior:
         precision, freedom = PRIOR + held, 1.0 + held
         variances = (PRIOR + scatter + held / precision * means**2 * PRIOR) / freedom
         return cls(
-            (1.0 + held, CONCENTRATION + after),
+            (1.0 + held, concentration + after),
             precision,
             held * means / precision,
             freedom,

@@ -33,16 +33,14 @@ from raysynth.errors import TableError
 from raysynth.hashing import Floats
 from raysynth.schema import arrow_type
 from raysynth.summary import ColumnSummary
+from raysynth.ticks import WORD, Ticks, read, write
 
 DECIMALS = 6
 EXACT = 2**53  # up to here float64 tells every whole number apart
 
-Ticks = NDArray[Any]  # int64, uint64, float64, or Python's whole numbers where none is wide enough
-
 _DAY = 86_400 * 10**9
 _UNITS = (_DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)  # nanoseconds
 _UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_WORD = 2**64
 
 
 def is_numeric(kind: pa.DataType) -> bool:
@@ -50,6 +48,12 @@ def is_numeric(kind: pa.DataType) -> bool:
     types = pa.types
     tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_temporal)
     return any(test(kind) for test in tests) and not types.is_interval(kind)
+
+
+def distinct(holders: NDArray[np.int64]) -> int:
+    """How many holders these rows (B,) have."""
+    apart = bool((holders[1:] > holders[:-1]).all())  # most tables: whose a row is, is its number
+    return len(holders) if apart else len(np.unique(holders))
 
 
 def null_share(column: ColumnSummary, least: int) -> float:
@@ -60,8 +64,8 @@ def null_share(column: ColumnSummary, least: int) -> float:
     """
     nulls = column.counters.nulls
     missing = np.asarray(column.sample.is_null())
-    distinct = len(np.unique(column.holders)) == len(column.holders)
-    shared = nulls if distinct else len(np.unique(column.holders[missing]))
+    apart = distinct(column.holders) == len(column.holders)
+    shared = nulls if apart else distinct(column.holders[missing])
     return nulls / column.rows if shared >= least else 0.0
 
 
@@ -87,7 +91,7 @@ class Scale:
 
         Raises `TableError` where fewer than 2 `least` distinct holders have a value.
         """
-        kind, ticks = column.column.type, _ticks(column.sample)
+        kind, ticks = column.column.type, read(column.sample)
         there = ~np.asarray(column.sample.is_null())
         if pa.types.is_floating(kind):
             there &= ~np.isnan(ticks)
@@ -100,7 +104,7 @@ class Scale:
             return cls(str(kind), *ends, decimals=_decimals(ticks[inside], kind))
         local = _midnights(values.filter(pa.array(inside)))
         if local:
-            ticks = _ticks(pc.local_timestamp(values))
+            ticks = read(pc.local_timestamp(values))
         lower, upper = int(ticks[low]), int(ticks[high])
         step = _step(ticks[inside], kind)
         return cls(str(kind), lower, upper, step, _origin(lower, upper, step), local)
@@ -118,9 +122,14 @@ class Scale:
         lower, upper = self._steps(np.array([self.lower, self.upper], self._dtype))
         return float(lower), float(upper)
 
+    def past(self, values: pa.Array) -> NDArray[np.bool_]:
+        """Which values (B,) lie past the ends; what is said of nulls means nothing."""
+        ticks = self._read(values)
+        return np.asarray((ticks < self.lower) | (ticks > self.upper), np.bool_)
+
     def floats(self, values: pa.Array) -> Floats:
         """Values (B,) of the column's type as float64 (B,) within the range; nulls are NaN."""
-        ticks = _ticks(pc.local_timestamp(values) if self.local else values)
+        ticks = self._read(values)
         if not pa.types.is_floating(self.kind):
             if self._dtype.hasobject:
                 ticks = ticks.astype(object)
@@ -140,15 +149,15 @@ class Scale:
         if pa.types.is_floating(self.kind):
             if self.decimals is not None:
                 floats = np.clip(np.round(floats, self.decimals), lower, upper)
-            return _array(self.kind, floats, nulls)
+            return write(self.kind, floats, nulls)
         inner = (floats > lower) & (floats < upper)
         ticks = self._whole(np.where(inner, np.rint(floats), 0.0))
         # The ends are exact, however far from the origin. Between them, no float rounds past one.
         ends = np.array([self.lower, self.upper], self._dtype)
         ticks = np.where(inner, ticks, np.where(floats <= lower, ends[0], ends[1]))
         if not self.local:
-            return _array(self.kind, ticks, nulls)
-        clock = _array(pa.timestamp(self.kind.unit), ticks, nulls)
+            return write(self.kind, ticks, nulls)
+        clock = write(pa.timestamp(self.kind.unit), ticks, nulls)
         try:
             return _begin(clock, self.kind.tz)
         except pa.ArrowInvalid:
@@ -166,12 +175,15 @@ class Scale:
         """The scale that `to_json` described."""
         return cls(**value)
 
+    def _read(self, values: pa.Array) -> Ticks:
+        return read(pc.local_timestamp(values) if self.local else values)
+
     @cached_property
     def _dtype(self) -> np.dtype[Any]:
         if self.kind == pa.uint64():
             return np.dtype(np.uint64)
         widest = max(abs(self.lower), abs(self.upper))
-        wide = pa.types.is_decimal(self.kind) and widest >= _WORD // 2
+        wide = pa.types.is_decimal(self.kind) and widest >= WORD // 2
         return np.dtype(object if wide else np.int64)
 
     def _steps(self, ticks: Ticks) -> Floats:
@@ -197,7 +209,7 @@ class Scale:
 
 
 def _check(column: ColumnSummary, there: NDArray[np.bool_], least: int) -> None:
-    rows, found = int(there.sum()), len(np.unique(column.holders[there]))
+    rows, found = int(there.sum()), distinct(column.holders[there])
     if found < 2 * least:  # with fewer, the ends would cross
         name = column.column.name
         whose = "" if found == rows else f" of {found} holders"
@@ -212,8 +224,11 @@ def _ends(ticks: Ticks, holders: NDArray[np.int64], least: int) -> tuple[int, in
     order = np.argsort(ticks, kind="stable")
     places = []
     for rows in (order, order[::-1]):
-        first = np.unique(holders[rows], return_index=True)[1]
-        places.append(int(rows[np.partition(first, least - 1)[least - 1]]))
+        first, deep = np.empty(0, np.int64), least
+        while len(first) < least:
+            first = np.unique(holders[rows[:deep]], return_index=True)[1]
+            deep *= 2
+        places.append(int(rows[np.sort(first)[least - 1]]))
     return places[0], places[1]
 
 
@@ -260,44 +275,3 @@ def _midnights(values: pa.Array) -> bool:
 def _begin(days: pa.Array, zone: str) -> pa.Array:
     """Instants at which `days` begin: past a midnight that the clock skips, the first of two."""
     return pc.assume_timezone(days, zone, ambiguous="earliest", nonexistent="latest")
-
-
-def _ticks(values: pa.Array) -> Ticks:
-    """The numbers (B,) that Arrow keeps for `values`; what a null holds there means nothing."""
-    kind, rows = values.type, slice(values.offset, values.offset + len(values))
-    data = values.buffers()[1]
-    if kind.bit_width <= 64:
-        stored = _stored(kind)
-        wide = np.float64 if stored.kind == "f" else np.uint64 if stored == np.uint64 else np.int64
-        raw = np.frombuffer(data or b"", stored)[rows]
-        return raw.astype(wide, copy=stored.kind == "f")
-    words = np.frombuffer(data or b"", np.int64).reshape(-1, kind.bit_width // 64)[rows]
-    low, rest = words[:, 0], words[:, 1:]
-    if (rest == (low >> 63)[:, None]).all():
-        return low
-    ticks = words[:, -1].astype(object)
-    for word in words[:, -2::-1].T:
-        ticks = ticks * _WORD + word.view(np.uint64).astype(object)
-    return ticks
-
-
-def _array(kind: pa.DataType, ticks: Ticks, nulls: NDArray[np.bool_]) -> pa.Array:
-    """The array (B,) that keeps `ticks` (B,): what `_ticks` undoes."""
-    valid = pa.array(~nulls).buffers()[1] if nulls.any() else None
-    if kind.bit_width <= 64:
-        data = np.ascontiguousarray(ticks.astype(_stored(kind)))
-    else:
-        words: list[Ticks]
-        places = range(kind.bit_width // 64)
-        if ticks.dtype == object:
-            words = [((ticks >> 64 * place) % _WORD).astype(np.uint64) for place in places]
-        else:
-            words = [ticks >> 63 if place else ticks for place in places]
-        data = np.ascontiguousarray(np.stack(words, axis=1))
-    return pa.Array.from_buffers(kind, len(ticks), [valid, pa.py_buffer(data)])
-
-
-def _stored(kind: pa.DataType) -> np.dtype[Any]:
-    types = pa.types
-    letter = "f" if types.is_floating(kind) else "u" if types.is_unsigned_integer(kind) else "i"
-    return np.dtype(f"{letter}{kind.bit_width // 8}")

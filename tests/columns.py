@@ -51,7 +51,7 @@ def numbers(text: str, shape: str, rows: int, seed: int) -> pa.Array:
     low, high = limits(kind)
     if pa.types.is_temporal(kind):
         tick = ticks_a_second(kind)
-        step = int(max(1, [1, tick, 60 * tick, DAY * tick][seed % 4]))
+        step = int(max(1, [1, tick, 60 * tick, DAY * tick][3 if kind == pa.date64() else seed % 4]))
         if pa.types.is_time(kind):
             return from_ticks(np.abs(values).astype(np.int64) * 61 * max(1, tick) % high, kind)
         centre = 0 if pa.types.is_duration(kind) else int(g.integers(-20_000, 20_000)) * DAY * tick

@@ -7,7 +7,7 @@ them, and says instead what invented values must be.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from raysynth import codecs, models
 from raysynth.codecs import Codec, ColumnCodes, modes, onehot
 from raysynth.errors import ConfigError, TableError
+from raysynth.numeric import Scale
 from raysynth.schema import Kind, arrow_type
 from raysynth.summary import ColumnSummary, Summary
 from tests.columns import (
     CATEGORIES,
+    NUMBERS,
     SHAPES,
-    WHOLE,
+    TIMES,
     as_floats,
     categories,
     chance,
@@ -39,10 +41,11 @@ LEAST = 10
 
 
 class Column(NamedTuple):
-    """A column that suits a codec, and the kind it is of."""
+    """A column that suits a codec, the kind it is of, and whose its rows are (None: all apart)."""
 
     kind: Kind
     values: pa.Array
+    holders: np.ndarray | None = None
 
 
 class Promise(NamedTuple):
@@ -183,18 +186,25 @@ def category_column(draw: st.DrawFn) -> Column:
     return Column("category", with_nulls(draw, pa.array(cells, arrow_type(text))))
 
 
-def number_column(draw: st.DrawFn, types: tuple[str, ...]) -> Column:
-    """Numbers or times of every type and shape."""
-    text, shape = draw(st.sampled_from(types)), draw(st.sampled_from(sorted(SHAPES)))
-    values = numbers(text, shape, draw(st.integers(100, 400)), draw(st.integers(0, 2**20)))
+def number_column(draw: st.DrawFn) -> Column:
+    """Numbers or times of every type and shape; of some, holders have several rows."""
+    text, shape = draw(st.sampled_from(NUMBERS + TIMES)), draw(st.sampled_from(sorted(SHAPES)))
+    rows, seed = draw(st.integers(100, 400)), draw(st.integers(0, 2**20))
+    values = with_nulls(draw, numbers(text, shape, rows, seed))
+    holders = np.random.default_rng(seed).integers(0, rows // 2, rows)
     kind: Kind = "time" if pa.types.is_temporal(values.type) else "number"
-    return Column(kind, with_nulls(draw, values))
+    return Column(kind, values, holders if draw(st.booleans()) else None)
+
+
+def held(column: ColumnSummary) -> Counter[Any]:
+    """By value, how many distinct holders have it."""
+    pairs = zip(column.sample.to_pylist(), column.holders.tolist(), strict=True)
+    return Counter(value for value, _ in {*pairs} if value is not None)
 
 
 def rare(column: ColumnSummary) -> set[Any]:
     """The values that too few hold."""
-    counts = Counter(column.sample.drop_null().to_pylist())
-    return {value for value, count in counts.items() if count < LEAST}
+    return {value for value, count in held(column).items() if count < LEAST}
 
 
 def keeps_no_rare_category(codec: onehot.Codec, column: ColumnSummary) -> None:
@@ -203,41 +213,75 @@ def keeps_no_rare_category(codec: onehot.Codec, column: ColumnSummary) -> None:
     assert not rare(column) & set(leaves(codec.to_json()) if text else codec.values)
 
 
+def within(scale: Scale, values: pa.Array, nulls: float) -> np.ndarray:
+    """Rows between the ends of the scale; nulls where the codec has them."""
+    numbers, ends = as_floats(values), as_floats(scale.values(np.array(scale.ends)))
+    inside = (numbers >= ends[0]) & (numbers <= ends[1])
+    return np.where(np.isnan(numbers), nulls > 0, inside)
+
+
+def near(scale: Scale, values: pa.Array, off: np.ndarray | float) -> np.ndarray:
+    """How far values may be off, in their own unit, that decode from floats `off` by so much.
+
+    Less than half a step is none; the float64s that compare them add their own last place.
+    """
+    numbers = np.abs(np.nan_to_num(as_floats(values)))
+    if pa.types.is_floating(values.type):
+        noise = {2: 2.0**-11, 4: 1e-6, 8: 1e-12}[values.type.bit_width // 8] * numbers
+        half = 0.0 if scale.decimals is None else 0.5 * 10.0**-scale.decimals
+        return noise + np.where(noise + off < half, 0.0, off + half)
+    off = off + np.abs(scale.ends).max() * 2.0**-52
+    return np.where(off < 0.5, 0.0, off + 0.5) * scale.step + 2 * np.spacing(numbers)
+
+
+def ends_are_shared(scale: Scale, column: ColumnSummary) -> None:
+    """Enough distinct holders lie at and past each end."""
+    numbers, ends = as_floats(column.sample), as_floats(scale.values(np.array(scale.ends)))
+    for past in (numbers <= ends[0], numbers >= ends[1]):
+        assert len({*column.holders[past].tolist()}) >= LEAST
+
+
+def exact_values_are_shared(scale: Scale, column: ColumnSummary, exact: Iterable[float]) -> None:
+    """Enough distinct holders have each value that is written down as it is."""
+    floats = scale.floats(column.sample)
+    for value in exact:
+        assert len({*column.holders[floats == value].tolist()}) >= LEAST
+
+
 def modes_kept(codec: modes.Codec, values: pa.Array, codes: ColumnCodes) -> np.ndarray:
-    """All within the ends but clipped offsets, and nulls where enough are."""
-    numbers = as_floats(values)
-    cut = (np.abs(codes.scalars) >= 0.99).any(axis=1)
-    # At most 1 / 3.96 ** 2 of a mode's rows lie further off than 3.96 of its widths.
-    assert cut.mean() <= 0.07
-    inside = (numbers >= codec.lower) & (numbers <= codec.upper) & ~cut
-    return np.where(np.isnan(numbers), codec.nulls > 0, inside)
+    """All within the ends; but where no mode is, spikes only."""
+    spiked = np.isin(codec.scale.floats(values), codec.spikes)
+    inside = within(codec.scale, values, codec.nulls)
+    return inside & (bool(codec.means) | spiked | np.asarray(values.is_null()))
 
 
 def modes_allowed(codec: modes.Codec, values: pa.Array, codes: ColumnCodes) -> np.ndarray:
-    """An offset is a float32: a value comes back to 2 ** -24 of eight widths of its mode."""
-    width = 8 * np.array([*codec.stds, 0])[codes.indices[:, 0]] * 2.0**-24
-    least = np.abs(np.nan_to_num(as_floats(values))) * (
-        1e-6 if values.type == pa.float32() else 1e-12
-    )
-    half = 0.0 if codec.decimals is None else 0.5 * 10.0**-codec.decimals
-    return np.where(width + least < half, least, width + least + half)
+    """An offset is a float32; a spike is exact."""
+    reaches = np.array([*codec.reaches, *[0.0] * (len(codec.spikes) + 1)])
+    return near(codec.scale, values, reaches[codes.indices[:, 0]] * 2.0**-24)
 
 
 def modes_private(codec: modes.Codec, column: ColumnSummary) -> None:
-    numbers = as_floats(column.sample)
-    assert (numbers <= codec.lower).sum() >= LEAST
-    assert (numbers >= codec.upper).sum() >= LEAST
-    ends = [codec.lower, codec.upper]
-    assert not {float(value) for value in rare(column)} & ({*codec.means} - {*ends})
+    scale = codec.scale
+    ends_are_shared(scale, column)
+    exact_values_are_shared(scale, column, codec.spikes)
+    rows = column.sample.is_valid()
+    alone = scale.floats(pa.array(sorted(rare(column)), column.column.type))
+    alone = set(alone.tolist()) - {*scale.ends}
+    assert not alone & {*codec.means, *codec.reaches, *codec.stds}
+    if len(codec.means) > 1 and len({*column.holders.tolist()}) == len(rows):
+        there = pc.sum(rows).as_py()
+        assert min(codec.weights[: len(codec.means)]) * there > LEAST - 1e-6
 
 
 PROMISES = {
     "modes": Promise(
-        column=lambda draw: number_column(draw, (*WHOLE, "float", "double")),
-        suits=lambda kind, _: kind == "number",
+        column=number_column,
+        suits=lambda kind, _: kind in ("number", "time"),
         kept=modes_kept,
         allowed=modes_allowed,
         private=modes_private,
+        options=({}, {"modes": 5, "prune": False}, {"count": "density"}),
     ),
     "onehot": Promise(
         column=category_column,
@@ -260,8 +304,8 @@ def test_every_codec_is_held_to_the_contract() -> None:
 @pytest.mark.parametrize(("name", "options"), WAYS, ids=IDS)
 @given(data=st.data())
 def test_contract_on_every_type(name: str, options: dict[str, Any], data: st.DataObject) -> None:
-    kind, values = data.draw(st.composite(PROMISES[name].column)())
-    column = summarised(values, kind)
+    kind, values, holders = data.draw(st.composite(PROMISES[name].column)())
+    column = summarised(values, kind, holders)
     codec = codecs.get(name).fit(column, least=LEAST, **options)
     check_contract(PROMISES[name], values, column, codec)
 

@@ -1,45 +1,67 @@
-"""Numbers by mode-specific normalisation: which Gaussian mode, and the offset inside it.
+"""Numbers and times by mode-specific normalisation: which Gaussian mode, and the offset inside it.
 
 Source: Xu et al., "Modeling Tabular Data using Conditional GAN", NeurIPS 2019, section 4.2. A value
 x of mode (mean, std) becomes the mode's index and (x - mean) / (4 std); the mode is drawn from its
-posterior. Null is a mode of its own with offset 0.
+posterior. `numeric.Scale` makes floats of values, and restores type, decimals, unit and range.
 
-Departures: the posterior is not smoothed by 1e-6, which would now and then send a value to a mode
-it cannot be decoded from. Decoding restores what the reference forgets: whole numbers, the column's
-decimals, and its range, whose ends at least `least` rows reach.
+Departures
+- A **spike**, one exact value that many rows hold (zeros, a sentinel such as -1 or 999), has an
+  index of its own beside the modes, which are fitted on what remains; `spikes.find` has the rule.
+  A Gaussian of next to no width would do in encoding, but a generated offset never is exactly 0.
+- Null is an index of its own, the last. Spikes and null have offset 0.
+- The posterior is not smoothed by 1e-6, which would now and then send a value to a mode it cannot
+  be decoded from, and only modes are drawn whose offset stays within `CLIP`.
+- Where no mode reaches a sampled value so, the one that misses by least is given a longer `reach`
+  than 4 std, in steps of the square root of 2: far tails are kept, not clipped.
+
+**Tolerance.** An offset is a float32, so a value comes back to within 2 ** -24 of its mode's reach,
+and then to the scale's own tolerance. Only where no sampled value lay near, a value past every
+mode's reach loses what it lies past. Where spikes leave too few rows for a mode, the rest becomes
+the nearest spike.
+
+Modes are counted in three ways: at most `modes`, starved ones pruned (CTGAN's variational mixture);
+with `prune=False` as many as asked for, as TGAN's five (Xu and Veeramachaneni, 2018), where the
+column has as many values and each mode enough rows; and with `count="density"` at most one for each
+peak of a kernel density estimate (TGAN's way to tell that a column has several).
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from raysynth import spikes
 from raysynth.codecs import ColumnCodes
-from raysynth.errors import TableError
 from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
-from raysynth.mixture import Mixture, fit
-from raysynth.schema import arrow_type
+from raysynth.mixture import Mixture, fit, peaks
+from raysynth.numeric import Scale, distinct, null_share
 from raysynth.summary import ColumnSummary
 
 CLIP = 0.99
-DECIMALS = 6
+WIDTHS = 4.0  # an offset of 1 lies so many widths from the mean
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Modes by mean; `decimals` is None for full precision; `nulls` is their share of rows."""
+    """Modes by mean, then spikes by value, in the scale's floats.
 
-    type: str
+    `weights` are the modes' and then the spikes' shares of rows that are not null; `reaches` how
+    far from its mean each mode's offset of 1 lies; `nulls` is the share of null rows.
+    """
+
+    scale: Scale
     weights: tuple[float, ...]
     means: tuple[float, ...]
     stds: tuple[float, ...]
-    lower: float
-    upper: float
-    decimals: int | None
+    reaches: tuple[float, ...]
+    spikes: tuple[float, ...]
     nulls: float
 
     @classmethod
@@ -50,94 +72,87 @@ class Codec:
         least: int = 10,
         modes: int = 10,
         weight: float = 0.005,
+        prune: bool = True,
+        count: Literal["mixture", "density"] = "mixture",
         **_: Any,
     ) -> Self:
-        """Fit up to `modes` modes of weight over `weight`, and of more than `least` rows, each.
+        """Fit up to `modes` modes of weight over `weight`, and of more than `least` holders, each.
 
-        Raises `TableError` where fewer than 2 `least` sampled values are not null.
+        Raises `TableError` where fewer than 2 `least` distinct holders have a value.
         """
-        values = np.asarray(column.sample.drop_null()).astype(np.float64)
-        values = np.sort(values[~np.isnan(values)])
-        if len(values) < 2 * least:  # with fewer, the ends would cross
-            raise TableError(
-                f"column '{column.column.name}' has {len(values)} values that are not null; at "
-                f"least {2 * least} are needed; leave it out with --drop '{column.column.name}'"
-            )
-        most = _largest(column.column.type)
-        lower, upper = min(float(values[least - 1]), most), min(float(values[-least]), most)
-        values = np.clip(values, lower, upper)
-        # A mode of fewer rows would write down where they are. There are few enough modes for the
-        # heaviest to have more.
-        modes = max(1, min(modes, len(values) // (2 * least + 1)))
-        mixture = fit(values, modes, max(weight, (least + 1) / len(values)))
-        order = np.argsort(mixture.means)
-        nulls = column.counters.nulls
+        scale = Scale.fit(column, least)
+        floats = scale.floats(column.sample)
+        there, kept = ~np.isnan(floats), ~scale.past(column.sample) & ~np.isnan(floats)
+        spiked = spikes.find(floats[kept], column.holders[kept], least)
+        floats, holders = floats[there], column.holders[there]
+        rest = ~np.isin(floats, spiked)
+        share = float(rest.mean())
+        counts = (floats[:, None] == spiked).mean(axis=0)
+        found = Mixture(np.empty(0), np.empty(0), np.empty(0))
+        if distinct(holders[rest]) > least:
+            # A mode's weight is told of all rows, but no more is asked than the heaviest has.
+            weight = min(weight / share, 0.5 / modes) if prune else 0.0
+            found = _modes(floats[rest], holders[rest], least, modes, weight, count)
+        shares = np.concatenate([found.weights * share, counts])
         return cls(
-            str(column.column.type),
-            tuple(mixture.weights[order].tolist()),
-            tuple(mixture.means[order].tolist()),
-            tuple(mixture.stds[order].tolist()),
-            lower,
-            upper,
-            _decimals(values, column.column.type),
-            nulls / column.rows if nulls >= least else 0.0,
+            scale,
+            tuple((shares / shares.sum()).tolist()),
+            tuple(found.means.tolist()),
+            tuple(found.stds.tolist()),
+            tuple(_reaches(found, floats[rest]).tolist()),
+            tuple(spiked.tolist()),
+            null_share(column, least),
         )
-
-    @cached_property
-    def _mixture(self) -> Mixture:
-        return Mixture(np.array(self.weights), np.array(self.means), np.array(self.stds))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The offset, then the mode (null last)."""
+        """The offset, then the mode (spikes after modes, null last)."""
         return Part("scalar"), Part("mode", len(self.shares))
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of rows: each mode, then null."""
+        """Share of rows: each mode, each spike, then null."""
         if not self.nulls:
             return self.weights
         return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Mode (B, 1) drawn from its posterior by `chance`, and offset (B, 1)."""
-        numbers = np.asarray(values.cast(pa.float64(), safe=False).fill_null(np.nan))
-        nulls = np.isnan(numbers)
-        middle = (self.lower + self.upper) / 2
-        numbers = np.clip(np.where(nulls, middle, numbers), self.lower, self.upper)
+        floats = self.scale.floats(values)
+        nulls = np.isnan(floats)
+        floats = np.where(nulls, sum(self.scale.ends) / 2, floats)
         # Most number columns repeat their values: the posterior is computed once for each.
-        points, inverse = np.unique(numbers, return_inverse=True)
-        density = self._mixture.log_density(points)
-        shares = np.exp(density - density.max(axis=1, keepdims=True))
-        cumulative = np.cumsum(shares, axis=1)
-        cumulative /= cumulative[:, -1:]
-        modes = (cumulative[inverse, :-1] <= chance.uniform[:, None]).sum(axis=1)
-        offsets = (numbers - self._mixture.means[modes]) / (4 * self._mixture.stds[modes])
-        offsets = np.clip(offsets, -CLIP, CLIP)
+        points, inverse = np.unique(floats, return_inverse=True)
+        spiked, cumulative = self._posterior(points)
+        modes = (cumulative[inverse] <= chance.uniform[:, None]).sum(axis=1)
+        modes = np.where(spiked[inverse] < 0, modes, len(self.means) + spiked[inverse])
+        centres, reaches = self._lines
+        offsets = np.clip((floats - centres[modes]) / reaches[modes], -CLIP, CLIP)
+        offsets[modes >= len(self.means)] = 0.0
         if self.nulls:
-            modes = np.where(nulls, len(self.means), modes)
-            offsets = np.where(nulls, 0.0, offsets)
+            modes = np.where(nulls, len(self.weights), modes)
+            offsets[nulls] = 0.0
         return ColumnCodes(modes.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Values (B,) rounded and kept in range as the column's own were."""
         modes = codes.indices[:, 0]
-        nulls = modes >= len(self.means)
-        modes = np.minimum(modes, len(self.means) - 1)
+        nulls = modes >= len(self.weights)
+        modes = np.where(nulls, 0, modes)
+        centres, reaches = self._lines
         offsets = np.clip(codes.scalars[:, 0].astype(np.float64), -1.0, 1.0)
-        numbers = offsets * 4 * self._mixture.stds[modes] + self._mixture.means[modes]
-        numbers = np.clip(numbers, self.lower, self.upper)
-        if self.decimals is not None:
-            numbers = np.round(numbers, self.decimals)
-        mask = nulls if self.nulls else None
-        kind = arrow_type(self.type)
-        if pa.types.is_integer(kind):
-            return pa.array(numbers.astype(kind.to_pandas_dtype()), kind, mask=mask)
-        return pa.array(numbers, pa.float64(), mask=mask).cast(kind)
+        floats = np.where(modes < len(self.means), offsets * reaches[modes], 0.0) + centres[modes]
+        floats[nulls] = np.nan
+        return self.scale.values(floats)
 
     def index_of(self, value: Any) -> int | None:
-        """Only null has an index of its own."""
-        return len(self.means) if value is None and self.nulls else None
+        """Null and spikes have an index of their own."""
+        if value is None:
+            return len(self.weights) if self.nulls else None
+        number = self.scale.floats(pa.array([value], self.scale.kind))[0]
+        place = int(np.searchsorted(self.spikes, number))
+        same = place < len(self.spikes) and self.spikes[place] == number
+        return len(self.means) + place if same else None
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
@@ -146,24 +161,85 @@ class Codec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """See `codecs.Codec`."""
-        lists = {name: tuple(value[name]) for name in ("weights", "means", "stds")}
-        return cls(**{**value, **lists})
+        lists = ("weights", "means", "stds", "reaches", "spikes")
+        read = {name: tuple(value[name]) for name in lists}
+        return cls(**{**value, **read, "scale": Scale.from_json(value["scale"])})
+
+    @cached_property
+    def _mixture(self) -> Mixture:
+        weights = np.array(self.weights[: len(self.means)])
+        return Mixture(weights, np.array(self.means), np.array(self.stds))
+
+    @cached_property
+    def _lines(self) -> tuple[Floats, Floats]:
+        """By mode and spike: the centre, and how far from it an offset of 1 lies."""
+        return np.array(self.means + self.spikes), np.array(
+            self.reaches + (1.0,) * len(self.spikes)
+        )
+
+    def _posterior(self, points: Floats) -> tuple[Ints, Floats]:
+        """Which spike each point is, or -1; and the modes' cumulative posterior, all but the last.
+
+        Shapes: (points,) and (points, M - 1).
+        """
+        spikes = np.array(self.spikes)
+        spiked = np.full(len(points), -1)
+        if len(spikes):
+            nearest = np.searchsorted((spikes[1:] + spikes[:-1]) / 2, points)
+            spiked = np.where((spikes[nearest] == points) | (not self.means), nearest, -1)
+        if len(self.means) < 2:
+            return spiked, np.empty((len(points), 0))
+        log_shares = self._mixture.log_density(points)
+        past = np.abs(points[:, None] - self._mixture.means) / np.array(self.reaches)
+        # The mode that misses by least is drawn where none reaches.
+        allowed = (past <= CLIP) | (past == past.min(axis=1, keepdims=True))
+        log_shares = np.where(allowed, log_shares, -np.inf)
+        shares = np.exp(log_shares - log_shares.max(axis=1, keepdims=True))
+        cumulative = np.cumsum(shares, axis=1)
+        cumulative /= cumulative[:, -1:]
+        return spiked, cumulative[:, :-1]
 
 
-def _decimals(values: Floats, kind: pa.DataType) -> int | None:
-    if pa.types.is_integer(kind):
-        return 0
-    near = 1e-6 if kind == pa.float32() else 1e-12
-    with np.errstate(over="ignore"):
-        for decimals in range(DECIMALS + 1):
-            if np.allclose(np.round(values, decimals), values, rtol=near, atol=0):
-                return decimals
-    return None
+def _modes(
+    floats: Floats,
+    holders: Ints,
+    least: int,
+    modes: int,
+    weight: float,
+    count: str,
+) -> Mixture:
+    """The modes by mean, each of more than `least` holders, or it would tell where they are."""
+    # There are few enough modes for the heaviest to have more.
+    found = distinct(holders)
+    modes = max(1, min(modes, found // (2 * least + 1)))
+    if count == "density":
+        modes = min(modes, peaks(floats, weight))
+    enough = (least + 1) / len(floats)
+    mixture = fit(floats, modes, max(weight, enough) if modes > 1 else 0.0, starve=weight > 0)
+    order = np.argsort(mixture.means)
+    if found < len(holders):
+        held = mixture.log_density(floats)[:, order].argmax(axis=1)
+        pairs = np.unique(np.stack([held, holders]), axis=1)
+        order = order[np.bincount(pairs[0], minlength=len(order)) > least]
+    if not len(order):  # every mode is one of few holders' many rows
+        spread = float(floats.std()) or 1.0
+        return Mixture(np.ones(1), floats.mean(keepdims=True), np.array([spread]))
+    weights = mixture.weights[order]
+    return Mixture(weights / weights.sum(), mixture.means[order], mixture.stds[order])
 
 
-def _largest(kind: pa.DataType) -> float:
-    """The largest float that is a value of `kind`: of 64-bit integers, not their largest value."""
-    if not pa.types.is_integer(kind):
-        return np.inf
-    most = int(np.iinfo(kind.to_pandas_dtype()).max)
-    return float(most) if int(float(most)) <= most else float(np.nextafter(float(most), 0))
+def _reaches(mixture: Mixture, floats: Floats) -> Floats:
+    """How far from its mean an offset of 1 lies: `WIDTHS` of it, more where values would be cut.
+
+    Longer by powers of the square root of 2 only, so that a lone value's place is not told.
+    """
+    reaches = WIDTHS * mixture.stds
+    if not len(reaches):
+        return reaches
+    points = np.unique(floats)
+    past = np.abs(points[:, None] - mixture.means) / (CLIP * reaches)
+    nearest, missed = past.argmin(axis=1), past.min(axis=1)
+    most = np.ones(len(reaches))
+    np.maximum.at(most, nearest, missed)
+    longer: Floats = reaches * 2.0 ** (np.ceil(2 * np.log2(most)) / 2)
+    return longer
