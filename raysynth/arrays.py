@@ -29,7 +29,7 @@ def is_time(kind: Type) -> bool:
 def is_whole(kind: Type) -> bool:
     """Whether values are whole numbers: integers, or decimals without a fraction."""
     if pa.types.is_decimal(kind):
-        return int(kind.scale) <= 0
+        return bool(kind.scale == 0)
     return bool(pa.types.is_integer(kind))
 
 
