@@ -46,8 +46,8 @@ class Counters:
     infinities: int
     minimum: Any
     maximum: Any
-    longest: int | None
     counts: Counts | None
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _counters(array: pa.ChunkedArray) -> Counters:
     if is_text(kind):
         longest = pc.max(pc.utf8_length(array)).as_py()
     counts = None if pa.types.is_floating(kind) else _capped(Counts.of(array), kind)
-    return Counters(array.null_count, infinities, *_ends(array, kind), longest, counts)
+    return Counters(array.null_count, infinities, *_ends(array, kind), counts, longest)
 
 
 def _ends(array: pa.ChunkedArray, kind: pa.DataType) -> tuple[Any, Any]:
@@ -274,6 +274,6 @@ def _merged(parts: tuple[Counters, ...]) -> Counters:
         sum(part.infinities for part in parts),
         min((part.minimum for part in parts if part.minimum is not None), default=None),
         max((part.maximum for part in parts if part.maximum is not None), default=None),
-        max((part.longest for part in parts if part.longest is not None), default=None),
         total,
+        max((part.longest for part in parts if part.longest is not None), default=None),
     )

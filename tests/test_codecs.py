@@ -274,7 +274,39 @@ def modes_private(codec: modes.Codec, column: ColumnSummary) -> None:
         assert min(codec.weights[: len(codec.means)]) * there > LEAST - 1e-6
 
 
+def identifier_column(draw: st.DrawFn) -> Column:
+    """Whole numbers or text that tell rows apart, of a few patterns."""
+    rows, seed = draw(st.integers(100, 400)), draw(st.integers(0, 2**20))
+    keys = np.random.default_rng(seed).choice(10**6, rows, replace=False)
+    form = draw(
+        st.sampled_from(["{}", "AW{:08d}", "user{}", "{:06d}-b", "Ü/{0:08d}/{0}", "{:08x}"])
+    )
+    if draw(st.booleans()):
+        return Column("identifier", with_nulls(draw, pa.array([form.format(k) for k in keys])))
+    kind = draw(st.sampled_from([pa.int32(), pa.int64(), pa.uint64()]))
+    return Column("identifier", with_nulls(draw, pa.array(keys, kind)))
+
+
+def are_new_and_unique(codec: Codec, values: pa.Array, back: pa.Array) -> None:
+    made = back.drop_null().to_pylist()
+    assert len(set(made)) == len(made)
+    assert not set(made) & set(values.to_pylist())
+    assert back.null_count < len(back)
+
+
+def keeps_no_rare_text(codec: Codec, column: ColumnSummary) -> None:
+    assert not rare(column) & {leaf for leaf in leaves(codec.to_json()) if isinstance(leaf, str)}
+
+
 PROMISES = {
+    "identifier": Promise(
+        column=identifier_column,
+        suits=lambda _, kind: pa.types.is_string(kind) or pa.types.is_integer(kind),
+        kept=None,
+        allowed=None,
+        private=keeps_no_rare_text,
+        invented=are_new_and_unique,
+    ),
     "modes": Promise(
         column=number_column,
         suits=lambda kind, _: kind in ("number", "time"),
