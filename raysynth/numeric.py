@@ -141,6 +141,11 @@ class Scale:
             floats[np.asarray(values.is_null())] = np.nan
         return floats
 
+    def point(self, value: Any) -> Floats:
+        """One Python value as a float (1,); NaN where it lies past the ends."""
+        array = pa.array([value], self.kind)
+        return np.where(self.past(array), np.nan, self.floats(array))
+
     def values(self, floats: Floats) -> pa.Array:
         """Values (B,) nearest to `floats` (B,), rounded and cut to the range; NaN gives null."""
         nulls = np.isnan(floats)

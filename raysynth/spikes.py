@@ -50,6 +50,15 @@ def find(floats: Floats, holders: Ints, least: int) -> Floats:
     return np.sort(found)
 
 
+def index(spikes: tuple[float, ...], floats: Floats, nearest: bool = False) -> Ints:
+    """Which of the ascending `spikes` each of `floats` (B,) is, or is `nearest`; else -1."""
+    if not spikes:
+        return np.full(len(floats), -1)
+    values = np.array(spikes)
+    places = np.searchsorted(values[:-1] / 2 + values[1:] / 2, floats)
+    return places if nearest else np.where(values[places] == floats, places, -1)
+
+
 def _frequent(counts: Floats, candidates: Ints) -> NDArray[np.bool_]:
     total = np.r_[0.0, counts.cumsum()]
     first = np.maximum(candidates - NEIGHBOURS, 0)

@@ -149,10 +149,8 @@ class Codec:
         """Null and spikes have an index of their own."""
         if value is None:
             return len(self.weights) if self.nulls else None
-        number = self.scale.floats(pa.array([value], self.scale.kind))[0]
-        place = int(np.searchsorted(self.spikes, number))
-        same = place < len(self.spikes) and self.spikes[place] == number
-        return len(self.means) + place if same else None
+        place = int(spikes.index(self.spikes, self.scale.point(value))[0])
+        return None if place < 0 else len(self.means) + place
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
@@ -182,11 +180,7 @@ class Codec:
 
         Shapes: (points,) and (points, M - 1).
         """
-        spikes = np.array(self.spikes)
-        spiked = np.full(len(points), -1)
-        if len(spikes):
-            nearest = np.searchsorted((spikes[1:] + spikes[:-1]) / 2, points)
-            spiked = np.where((spikes[nearest] == points) | (not self.means), nearest, -1)
+        spiked = spikes.index(self.spikes, points, nearest=not self.means)
         if len(self.means) < 2:
             return spiked, np.empty((len(points), 0))
         log_shares = self._mixture.log_density(points)

@@ -1,0 +1,159 @@
+"""Numbers and times by quantile bins: which bin, and where inside it.
+
+Bins hold equal shares of the rows, as far as values that repeat allow, so the index alone says most
+of what a value is, and a network learns a column of any shape as a choice. A value of a bin's share
+of the rows or more has a bin of its own and comes back exactly, offset 0. Null is the last.
+
+Every bin has `least` distinct holders or more; one of fewer is joined with the next. An edge lies
+midway between two values, and the outermost ones are the scale's ends, so none is a lone value.
+
+**Tolerance.** The offset, from -1 to 1, is a float32, so a value comes back to within 2 ** -24 of
+half its bin's width, and then to the tolerance of `numeric.Scale`. Where heavy values leave fewer
+than `least` holders, these become the nearest of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysynth import spikes
+from raysynth.codecs import ColumnCodes
+from raysynth.hashing import Chance, Floats
+from raysynth.layout import Part
+from raysynth.numeric import Scale, distinct, null_share
+from raysynth.summary import ColumnSummary
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Bins between `edges`, then `heavy` values, in the scale's floats and ascending.
+
+    `weights` are their shares of rows that are not null; `nulls` is the share of null rows.
+    """
+
+    scale: Scale
+    edges: tuple[float, ...]
+    heavy: tuple[float, ...]
+    weights: tuple[float, ...]
+    nulls: float
+
+    @classmethod
+    def fit(cls, column: ColumnSummary, *, least: int = 10, bins: int = 50, **_: Any) -> Self:
+        """Fit at most `bins` bins, heavy values included and null apart.
+
+        Raises `TableError` where fewer than 2 `least` distinct holders have a value.
+        """
+        scale = Scale.fit(column, least)
+        floats = scale.floats(column.sample)
+        there = ~np.isnan(floats)
+        floats, holders = floats[there], column.holders[there]
+        heavy = _heavy(floats, holders, least, bins)
+        rest = ~np.isin(floats, heavy)
+        inner = _cuts(floats[rest], holders[rest], least, bins - len(heavy))
+        edges = () if inner is None else (scale.ends[0], *inner, scale.ends[1])
+        codec = cls(scale, edges, tuple(heavy.tolist()), (), null_share(column, least))
+        places = codec._places(floats)
+        weights = np.bincount(places, minlength=codec._bins + len(heavy)) / len(floats)
+        return cls(scale, edges, codec.heavy, tuple(weights.tolist()), codec.nulls)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The offset, then the bin (heavy values after bins, null last)."""
+        return Part("scalar"), Part("mode", len(self.shares))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of rows: each bin, each heavy value, then null."""
+        if not self.nulls:
+            return self.weights
+        return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
+
+    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
+        """Bin (B, 1) and offset (B, 1)."""
+        floats = self.scale.floats(values)
+        nulls = np.isnan(floats)
+        floats = np.where(nulls, sum(self.scale.ends) / 2, floats)
+        places = self._places(floats)
+        centres, halves = self._lines
+        offsets = np.clip((floats - centres[places]) / halves[places], -1.0, 1.0)
+        offsets[places >= self._bins] = 0.0
+        if self.nulls:
+            places = np.where(nulls, len(self.weights), places)
+            offsets[nulls] = 0.0
+        return ColumnCodes(places.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
+
+    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
+        """Values (B,) rounded and kept in range as the column's own were."""
+        places = codes.indices[:, 0]
+        nulls = places >= len(self.weights)
+        places = np.where(nulls, 0, places)
+        centres, halves = self._lines
+        offsets = np.clip(codes.scalars[:, 0].astype(np.float64), -1.0, 1.0)
+        floats = np.where(places < self._bins, offsets * halves[places], 0.0) + centres[places]
+        floats[nulls] = np.nan
+        return self.scale.values(floats)
+
+    def index_of(self, value: Any) -> int | None:
+        """Null and heavy values have an index of their own."""
+        if value is None:
+            return len(self.weights) if self.nulls else None
+        place = int(spikes.index(self.heavy, self.scale.point(value))[0])
+        return None if place < 0 else self._bins + place
+
+    def to_json(self) -> dict[str, Any]:
+        """See `codecs.Codec`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """See `codecs.Codec`."""
+        read = {name: tuple(value[name]) for name in ("edges", "heavy", "weights")}
+        return cls(**{**value, **read, "scale": Scale.from_json(value["scale"])})
+
+    @property
+    def _bins(self) -> int:
+        return max(0, len(self.edges) - 1)
+
+    @cached_property
+    def _lines(self) -> tuple[Floats, Floats]:
+        """By bin and heavy value: the centre, and half the width."""
+        edges = np.array(self.edges)
+        centres = np.r_[edges[:-1] / 2 + edges[1:] / 2, self.heavy]
+        return centres, np.r_[np.diff(edges) / 2, np.ones(len(self.heavy))]
+
+    def _places(self, floats: Floats) -> NDArray[np.int64]:
+        heavy = spikes.index(self.heavy, floats, nearest=not self._bins)
+        bins = np.searchsorted(np.array(self.edges[1:-1]), floats)
+        return np.where(heavy < 0, bins, self._bins + heavy)
+
+
+def _heavy(floats: Floats, holders: NDArray[np.int64], least: int, bins: int) -> Floats:
+    """Values of a bin's share of the rows that enough distinct holders have, ascending."""
+    points, place, counts = np.unique(floats, return_inverse=True, return_counts=True)
+    found = np.flatnonzero(counts * bins >= len(floats))
+    return points[[i for i in found if distinct(holders[place == i]) >= least]]
+
+
+def _cuts(
+    floats: Floats, holders: NDArray[np.int64], least: int, bins: int
+) -> tuple[float, ...] | None:
+    """Edges between at most `bins` bins of equal shares; None where too few are left for any."""
+    if distinct(holders) < least:
+        return None
+    order = np.argsort(floats, kind="stable")
+    floats, holders = floats[order], holders[order]
+    # A bin ends before the value at which its share of rows is full.
+    full = np.arange(1, bins) * len(floats) // bins
+    cuts, start = [], 0
+    for end in np.unique(np.searchsorted(floats, floats[full])).tolist():
+        if distinct(holders[start:end]) >= least:
+            cuts.append(float(floats[end - 1] / 2 + floats[end] / 2))
+            start = end
+    if cuts and distinct(holders[start:]) < least:
+        cuts.pop()
+    return tuple(cuts)
