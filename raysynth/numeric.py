@@ -19,7 +19,7 @@ floats count local days, so that what is decoded begins a day too, in summer and
 other steps are judged in UTC. A zone that this machine's database lacks has no midnights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -36,6 +36,7 @@ from raysynth.summary import ColumnSummary
 from raysynth.ticks import WORD, Ticks, read, write
 
 DECIMALS = 6
+COARSEST = -9
 EXACT = 2**53  # up to here float64 tells every whole number apart
 
 _DAY = 86_400 * 10**9
@@ -163,13 +164,7 @@ class Scale:
         if not self.local:
             return write(self.kind, ticks, nulls)
         clock = write(pa.timestamp(self.kind.unit), ticks, nulls)
-        try:
-            return _begin(clock, self.kind.tz)
-        except pa.ArrowInvalid:
-            raise TableError(
-                f"this machine's time zone database lacks '{self.kind.tz}', which a column of the "
-                "run is in; install the system's tzdata"
-            ) from None
+        return self._zoned(_begin, clock, self.kind.tz)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that `from_json` turns back into an equal scale."""
@@ -181,7 +176,16 @@ class Scale:
         return cls(**value)
 
     def _read(self, values: pa.Array) -> Ticks:
-        return read(pc.local_timestamp(values) if self.local else values)
+        return read(self._zoned(pc.local_timestamp, values) if self.local else values)
+
+    def _zoned(self, change: Callable[..., pa.Array], *values: Any) -> pa.Array:
+        try:
+            return change(*values)
+        except pa.ArrowInvalid:
+            raise TableError(
+                f"this machine's time zone database lacks '{self.kind.tz}', which a column of the "
+                "run is in; install the system's tzdata"
+            ) from None
 
     @cached_property
     def _dtype(self) -> np.dtype[Any]:
@@ -238,12 +242,19 @@ def _ends(ticks: Ticks, holders: NDArray[np.int64], least: int) -> tuple[int, in
 
 
 def _decimals(values: Floats, kind: pa.DataType) -> int | None:
-    """Decimals that tell all `values`, but for noise in their last places; None where too many."""
+    """Decimals that tell all `values`, but for noise in their last places; None where too many.
+
+    Fewer than none where all are multiples of a power of ten.
+    """
     near = {pa.float32(): 1e-6, pa.float64(): 1e-12}.get(kind, 0.0)
+
+    def told(values: Floats, decimals: int) -> bool:
+        rounded = np.round(values, decimals).astype(kind.to_pandas_dtype())
+        return np.allclose(rounded.astype(np.float64), values, rtol=near, atol=0)
+
     with np.errstate(over="ignore"):
-        for decimals in range(DECIMALS + 1):
-            rounded = np.round(values, decimals).astype(kind.to_pandas_dtype())
-            if np.allclose(rounded.astype(np.float64), values, rtol=near, atol=0):
+        for decimals in range(COARSEST if values.any() else 0, DECIMALS + 1):
+            if told(values[:99], decimals) and told(values, decimals):
                 return decimals
     return None
 

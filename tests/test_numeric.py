@@ -241,6 +241,8 @@ def test_round_numbers_stay_round() -> None:
     for cells, step in (([20_000, 90_000, 130_000], 10_000), ([20, 90, 135], 1), ([0, 0, 0], 1)):
         scale = Scale.fit(summary(pa.array(cells * 20)))
         assert scale.step == step
+        floats = summary(pa.array(cells * 20, pa.float64()))
+        assert Scale.fit(floats).decimals == 1 - len(str(step))
     money = pa.array([Decimal("1.50"), Decimal("20.25")] * 20, pa.decimal128(38, 18))
     assert Scale.fit(summary(money)).step == 10**16
 
@@ -260,6 +262,18 @@ def test_ends_lie_so_many_holders_deep(text: str) -> None:
     assert ends.equals(values.take(pa.array([12 + 8, 12 + 51])))
     beyond = scale.values(scale.floats(values))
     assert pc.min_max(beyond) == pc.min_max(ends)
+
+
+def test_a_zone_that_is_lacking_is_named() -> None:
+    scale = Scale("timestamp[us, tz=Mars/Olympus]", 0, DAY * 10**9, DAY * 10**6, local=True)
+    lacks = "this machine's time zone database lacks 'Mars/Olympus'"
+    with pytest.raises(TableError, match=lacks):
+        scale.values(np.zeros(3))
+    with pytest.raises(TableError, match=lacks):
+        scale.floats(from_whole([0, 1], scale.kind))
+    days = [DAY * 10**6 * day for day in range(99)]
+    found = Scale.fit(summary(from_whole(days, scale.kind)))
+    assert (found.local, found.step) == (False, DAY * 10**6)  # judged in UTC
 
 
 def test_too_few_holders_are_refused() -> None:
