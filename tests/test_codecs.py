@@ -336,6 +336,18 @@ def constant_column(draw: st.DrawFn) -> Column:
     return Column(kind, pa.concat_arrays([values, nulls]), np.arange(rows + len(nulls)))
 
 
+def text_column(draw: st.DrawFn) -> Column:
+    """Free text, which personal data is where nobody says more."""
+    rows, seed = draw(st.integers(100, 400)), draw(st.integers(0, 2**20))
+    cells = [f"{'A' * (seed % 3)} sentence of {n} words" for n in range(rows)]
+    return Column("text", with_nulls(draw, pa.array(cells)))
+
+
+def are_invented(codec: Codec, values: pa.Array, back: pa.Array) -> None:
+    assert not set(back.drop_null().to_pylist()) & set(values.to_pylist())
+    assert back.null_count < len(back)
+
+
 PROMISES = {
     "bins": Promise(
         column=number_column,
@@ -363,7 +375,7 @@ PROMISES = {
     ),
     "identifier": Promise(
         column=identifier_column,
-        suits=lambda _, kind: pa.types.is_string(kind) or pa.types.is_integer(kind),
+        suits=lambda _, values: pa.types.is_string(values.type) or pa.types.is_integer(values.type),
         kept=None,
         allowed=None,
         private=keeps_no_rare_text,
@@ -376,6 +388,14 @@ PROMISES = {
         allowed=modes_allowed,
         private=modes_private,
         options=({}, {"modes": 5, "prune": False}, {"count": "density"}),
+    ),
+    "personal": Promise(
+        column=text_column,
+        suits=lambda _, kind: pa.types.is_string(kind),
+        kept=None,
+        allowed=None,
+        private=keeps_no_rare_text,
+        invented=are_invented,
     ),
     "onehot": Promise(
         column=category_column,
