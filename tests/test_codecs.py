@@ -391,7 +391,7 @@ PROMISES = {
     ),
     "personal": Promise(
         column=text_column,
-        suits=lambda _, kind: pa.types.is_string(kind),
+        suits=lambda _, values: pa.types.is_string(values.type),
         kept=None,
         allowed=None,
         private=keeps_no_rare_text,
