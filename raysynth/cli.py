@@ -69,6 +69,16 @@ def train(
     category: Annotated[
         list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
     ] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Keep this column, and others so named. Repeat.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITION", help='Rows to keep, such as "age >= 18".'),
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Share of the rows to keep.", show_default="1")
+    ] = None,
     least: Annotated[
         int | None,
         typer.Option(help="Rows that must share a value for it to be kept.", show_default="10"),
@@ -99,6 +109,9 @@ def train(
         "gpu": gpu,
         "drop": drop or None,
         "categories": category or None,
+        "select": select or None,
+        "where": where,
+        "fraction": fraction,
         "model": model,
     }
     chosen = {key: value for key, value in given.items() if value is not None}

@@ -30,6 +30,7 @@ class ColumnConfig(BaseModel):
 class TrainConfig(BaseModel):
     """One training: a table and how to make a run of it.
 
+    `select`, `where` and `fraction` choose columns and rows of the table (`selection`, `where`).
     `model` holds the family's own settings (its `Config`). `least` is the number of rows that must
     share a value, or lie at each end of a number's range, for it to be written down at all: rows of
     different subjects, where `subject` names the column that says whose a row is. `columns` says
@@ -46,6 +47,9 @@ class TrainConfig(BaseModel):
     epochs: Count = 300
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     drop: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    where: str | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     categories: tuple[str, ...] = ()
     columns: dict[str, ColumnConfig] = {}
     subject: str | None = None

@@ -1,103 +1,303 @@
-"""Tables as they lie in files: listed, then read in fragments, each row with a stable id.
+"""Tables as they lie in files, read in units of bounded size, each row with a stable id.
 
-A table is a Parquet file, a folder of them, or a CSV file. It is read in fragments (row groups)
-numbered through, so every row has the same id whatever reads it, in any order, at any try.
+A table is what `listing` finds. A row's id is its place in the table, by file name, row group and
+row, so it is the same whatever reads it, in any order, at any try, and however the same rows are
+cut into files and row groups.
+
+A **unit** is what one task reads. Small files and row groups are bundled until they come to `ROWS`
+rows or `BYTES` bytes; a larger row group is a unit of its own that is read as a stream of batches,
+cut into at most `SLICES` units where the table has few (each slice decodes what lies before it, so
+more would cost more than they bring). A batch is at most `ROWS` rows and about `BYTES` bytes,
+whatever the layout: the memory of a worker does not depend on it.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from raysynth import delimited
 from raysynth.errors import StorageError, TableError
-from raysynth.storage import reason
+from raysynth.hashing import Ids
+from raysynth.listing import NULL, File, Listing, check_names, listing
+from raysynth.selection import WHOLE, Selection
+from raysynth.storage import Place, reason
+from raysynth.where import Where
+
+ROWS, BYTES = 2**17, 64 * 2**20
+FEW, SLICES, SLICE_ROWS = 16, 4, 2**18
+THREADS = 16
 
 
 @dataclass(frozen=True)
-class Fragment:
-    """A row group of a Parquet file: `rows` rows, the first of which has the id `start`."""
+class Piece:
+    """Rows of one file: in the row groups from `first` to before `last`, `rows` past `skip`."""
 
-    path: str
-    group: int
-    start: int
+    file: File
+    first: int
+    last: int
+    skip: int
     rows: int
 
-    def read(self, columns: list[str] | None = None) -> pa.Table:
-        """The fragment's rows. Raises `StorageError` where the file is gone or damaged."""
+    def batches(self, columns: Sequence[str], size: int, whole: bool) -> Iterator[pa.Table]:
+        """The rows in batches of at most `size`; `whole` says that the row groups fit in memory.
+
+        Raises `StorageError` where the file is not what was listed, or damaged.
+        """
         try:
-            with pq.ParquetFile(self.path) as file:
-                return file.read_row_group(self.group, columns=columns)
+            with self.file.open() as opened, self._parquet(opened, whole) as file:
+                stream = file.iter_batches(
+                    batch_size=size,
+                    row_groups=list(range(self.first, self.last)),
+                    columns=list(columns),
+                    use_threads=False,
+                )
+                yield from _cut(stream, self.skip, self.skip + self.rows)
         except (OSError, pa.ArrowException) as error:
+            groups = f"row group {self.first}"
+            if self.last - self.first > 1:
+                groups = f"row groups {self.first} to {self.last - 1}"
             raise StorageError(
-                f"{self.path}: row group {self.group} cannot be read any more "
+                f"{self.file.path}: {groups} cannot be read any more "
                 f"({type(error).__name__}); put the file back as it was and repeat the command"
             ) from None
 
-
-def files_of(path: str | Path) -> list[Path]:
-    """The files of a table, in name order. Raises `TableError` where there is none."""
-    path = Path(path)
-    try:
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        found = bool(files) and path.exists()
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read: {reason(error)}") from None
-    if not found:
-        raise TableError(f"{path}: no such file or folder of .parquet files; check the path")
-    return files
+    @staticmethod
+    def _parquet(opened: pa.NativeFile, whole: bool) -> pq.ParquetFile:
+        # What fits is fetched at once; of a large row group a buffer of each column is held.
+        if whole:
+            return pq.ParquetFile(opened, pre_buffer=True)
+        return pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)
 
 
-def fragments(path: str | Path) -> tuple[pa.Schema, list[Fragment]]:
-    """The Arrow schema of a Parquet file or folder, and its row groups in name order.
+def _cut(stream: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.Table]:
+    """The rows `start` to before `stop` of a stream of batches."""
+    at = 0
+    for batch in stream:
+        low, high = max(start - at, 0), min(stop - at, batch.num_rows)
+        if low < high:
+            yield pa.Table.from_batches([batch.slice(low, high - low)])
+        at += batch.num_rows
+        if at >= stop:
+            return
 
-    Raises `TableError` where there is no such file, it is no Parquet, or schemas differ.
+
+@dataclass(frozen=True)
+class Unit:
+    """Consecutive rows that one task reads; the first has the id `start`.
+
+    It is read in batches of at most `batch` rows. A unit of several pieces is one batch.
     """
-    schema, found, start = None, [], 0
-    files = files_of(path)
-    for file in files:
-        try:
-            parquet = pq.ParquetFile(file)
-        except (OSError, pa.ArrowException) as error:
-            raise TableError(
-                f"{file}: not a Parquet table ({reason(error)}); expected a .parquet or .csv file"
-            ) from None
-        with parquet:
-            if schema is None:
-                schema = parquet.schema_arrow.remove_metadata()
-            elif not schema.equals(parquet.schema_arrow.remove_metadata()):
-                raise TableError(f"{file}: its columns differ from those of {files[0]}")
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                found.append(Fragment(str(file.absolute()), group, start, rows))
-                start += rows
-    return schema, found
 
+    start: int
+    batch: int
+    pieces: tuple[Piece, ...]
+    whole: bool = True
 
-def read(path: str | Path) -> pa.Table:
-    """A whole table into memory. Raises `TableError` where it is absent or no table."""
-    path = Path(path)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
-    schema, found = fragments(path)
-    return pa.concat_tables([fragment.read() for fragment in found] or [schema.empty_table()])
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(piece.rows for piece in self.pieces)
 
+    def batches(self, columns: Sequence[str], keys: pa.Schema) -> Iterator[tuple[pa.Table, Ids]]:
+        """Its rows and their ids; `keys` are the partition's columns, of which some are wanted.
 
-def _read_csv(path: Path) -> pa.Table:
-    try:
-        if not path.is_file():
-            raise TableError(f"{path}: no such file; check the path")
-        if path.stat().st_size == 0:
-            raise TableError(f"{path}: the file is empty; expected a header line and rows")
-        # Arrow's own error quotes the cell or line it stumbles over, so it is not passed on.
-        return pa.csv.read_csv(
-            path,
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(strings_can_be_null=True),
+        Raises `StorageError` where a file is not what was listed, or damaged.
+        """
+        start = self.start
+        tables = (
+            _keyed(table, piece.file, keys).select(columns)
+            for piece in self.pieces
+            for table in piece.batches(
+                [name for name in columns if name not in keys.names],
+                self.batch,
+                self.whole,
+            )
         )
+        for table in [pa.concat_tables(tables)] if self.whole and self.rows else tables:
+            ids = np.arange(start, start + table.num_rows, dtype=np.uint64)
+            start += table.num_rows
+            yield table, ids
+
+    def to_json(self) -> str:
+        """Text that `from_json` turns back into an equal unit."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The unit that `to_json` described."""
+        value = json.loads(text)
+        pieces = []
+        for piece in value.pop("pieces"):
+            file = piece.pop("file")
+            keys = tuple((name, key) for name, key in file.pop("keys"))
+            pieces.append(Piece(File(**file, keys=keys), **piece))
+        return cls(**value, pieces=tuple(pieces))
+
+
+def _keyed(table: pa.Table, file: File, keys: pa.Schema) -> pa.Table:
+    """The rows of a file with the keys of its partition appended as columns."""
+    for name, text in file.keys:
+        kind = keys.field(name).type
+        value = None if text == NULL else int(text) if pa.types.is_integer(kind) else text
+        table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
+    return table
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Parquet table as it was listed: its columns (`keys` last), units and rows."""
+
+    schema: pa.Schema
+    keys: pa.Schema
+    units: tuple[Unit, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole table."""
+        return sum(unit.rows for unit in self.units)
+
+    @classmethod
+    def of(cls, path: str | Path | Place) -> Self:
+        """The Parquet table at `path`, from its files' footers alone.
+
+        Raises `TableError` where there is none, or its files differ in columns, types or keys.
+        """
+        found = listing(path)
+        with ThreadPoolExecutor(THREADS) as pool:
+            footers = list(pool.map(_footer, found.files))
+        schema = footers[0].schema
+        check_names(found.files[0].path, schema.names)
+        for file, footer in zip(found.files, footers, strict=True):
+            if apart := _apart(schema, footer.schema):
+                raise TableError(
+                    f"{file.path}: its columns differ from those of {found.files[0].path}: {apart}"
+                )
+        keys = found.keys
+        if both := [name for name in keys.names if name in schema.names]:
+            raise TableError(
+                f"{found.files[0].path}: column '{both[0]}' is in the file and the key of its "
+                "partition, too; rename one of them"
+            )
+        return cls(pa.schema([*schema, *keys]), keys, tuple(_units(found, footers, len(schema))))
+
+    def batches(
+        self, unit: Unit, columns: Sequence[str], selection: Selection, where: Where | None
+    ) -> Iterator[tuple[pa.Table, Ids]]:
+        """What `selection` keeps of a unit, in batches: `columns` of the rows, and their ids."""
+        asked = dict.fromkeys([*columns, *(where.columns if where else ())])
+        for table, ids in unit.batches(list(asked), self.keys):
+            kept, left = selection.rows(table, ids, where)
+            yield kept.select(list(columns)), left
+
+
+@dataclass(frozen=True)
+class _Footer:
+    schema: pa.Schema
+    groups: tuple[tuple[int, int], ...]  # rows and bytes, decoded but not decompressed strings
+
+
+def _footer(file: File) -> _Footer:
+    try:
+        with file.open() as opened, pq.ParquetFile(opened) as parquet:
+            groups = map(parquet.metadata.row_group, range(parquet.num_row_groups))
+            sizes = tuple((group.num_rows, group.total_byte_size) for group in groups)
+            return _Footer(parquet.schema_arrow.remove_metadata(), sizes)
     except (OSError, pa.ArrowException) as error:
         raise TableError(
-            f"{path}: not a CSV table that can be read ({reason(error)}); expected a header line, "
-            "commas, and one type a column; or convert it to Parquet"
+            f"{file.path}: not a Parquet table ({reason(error)}); expected a .parquet or .csv file"
         ) from None
+
+
+def _apart(first: pa.Schema, other: pa.Schema) -> str:
+    """How the columns of a file differ from those of the first one; empty where they do not.
+
+    Their order is no difference.
+    """
+    if first.equals(other):
+        return ""
+    mine, theirs = dict.fromkeys(first.names), dict.fromkeys(other.names)
+    for name in mine:
+        if name not in theirs:
+            return f"it lacks column '{name}'"
+    for name in theirs:
+        if name not in mine:
+            return f"it has column '{name}', too"
+    for field in first:
+        kind = other.field(field.name).type
+        if kind != field.type:
+            return f"column '{field.name}' is {kind}, not {field.type}"
+    return ""
+
+
+def _units(found: Listing, footers: Sequence[_Footer], columns: int) -> Iterator[Unit]:
+    """Cut the files' row groups into units; see the module."""
+    rows, size = (sum(g[n] for f in footers for g in f.groups) for n in (0, 1))
+    row_bytes = max(size / max(rows, 1), 8 * columns)
+    batch = int(min(ROWS, max(BYTES / row_bytes, 1)))
+    large = sum(group[0] > batch for footer in footers for group in footer.groups)
+    start, held, waiting = 0, list[Piece](), 0
+    for file, footer in zip(found.files, footers, strict=True):
+        for group, (count, _) in enumerate(footer.groups):
+            if held and waiting + count > batch:
+                yield Unit(start, batch, tuple(held))
+                start, held, waiting = start + waiting, [], 0
+            if count > batch:
+                for skip, taken in _slices(count, large):
+                    yield Unit(start, batch, (Piece(file, group, group + 1, skip, taken),), False)
+                    start += taken
+            elif count and held and held[-1].file is file:
+                held[-1] = replace(held[-1], last=group + 1, rows=held[-1].rows + count)
+                waiting += count
+            elif count:
+                held.append(Piece(file, group, group + 1, 0, count))
+                waiting += count
+    if held:
+        yield Unit(start, batch, tuple(held))
+
+
+def _slices(rows: int, large: int) -> Iterator[tuple[int, int]]:
+    """Where a large row group is cut: (rows before, rows) of each slice."""
+    count = 1 if large >= FEW else max(1, min(SLICES, rows // SLICE_ROWS))
+    cuts = [rows * place // count for place in range(count + 1)]
+    for place in range(count):
+        yield cuts[place], cuts[place + 1] - cuts[place]
+
+
+def read(path: str | Path | Place, selection: Selection = WHOLE) -> pa.Table:
+    """A table, or what `selection` keeps of it, into memory.
+
+    Raises `TableError` where it is absent or no table, `ConfigError` for a selection of what is not
+    there.
+    """
+    found = listing(path)
+    if found.format == "csv":
+        schema = delimited.settle(found.files)
+        where = selection.condition(schema)
+        pieces = _numbered(delimited.tables(found.files, schema))
+        batches = (selection.rows(*piece, where) for piece in pieces)
+    else:
+        source = Source.of(path)
+        schema, where = source.schema, selection.condition(source.schema)
+        batches = (
+            batch
+            for unit in source.units
+            for batch in source.batches(unit, schema.names, selection, where)
+        )
+    left_out = selection.left_out(schema)
+    names = [name for name in schema.names if name not in left_out]
+    empty = schema.empty_table().select(names)
+    return pa.concat_tables([empty, *(table.select(names) for table, _ in batches)])
+
+
+def _numbered(tables: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, Ids]]:
+    start = 0
+    for table in tables:
+        yield table, np.arange(start, start + table.num_rows, dtype=np.uint64)
+        start += table.num_rows

@@ -102,7 +102,7 @@ def test_a_csv_file_with_a_line_that_does_not_fit(
 
 def test_a_csv_file_that_is_not_utf8(refused: Refused, folder: Path) -> None:
     (folder / "t.csv").write_bytes(b"a,b\n" + b"1,x\n" * 150 + b"2,\xff\xfe\n")
-    refused("train", "t.csv", said=("column 'b' is binary", "--drop 'b'"))
+    refused("train", "t.csv", said=("t.csv: not a CSV table", "row 152 ", "not UTF-8"))
 
 
 def test_a_folder_of_tables_that_differ(refused: Refused, folder: Path, people: pa.Table) -> None:
@@ -185,6 +185,13 @@ def test_dropping_every_column_leaves_nothing_to_model(refused: Refused, folder:
         (("--set", "packk=5"), "no setting is called 'packk'; did you mean 'pack'?"),
         (("--drop", "agee"), "drop: no column is called 'agee'; did you mean 'age'?"),
         (("--category", "educatio"), "did you mean 'education'?"),
+        (("--select", "agee"), "select: no column is called 'agee'; did you mean 'age'?"),
+        (("--where", "agee > 3"), "where: no column is called 'agee'; did you mean 'age'?"),
+        (
+            ("--where", f"age > '{SENTINEL}'"),
+            "where: column 'age' is int64, which does not compare",
+        ),
+        (("--where", f"{SENTINEL} ="), "where: cannot be parsed"),
         (("--family", "ctgn"), "no family is called 'ctgn'; did you mean 'ctgan'?"),
         (("--epoch", 3), "--epochs"),
         (("--set", "pack"), "expected KEY=VALUE"),
@@ -229,6 +236,8 @@ def test_a_file_of_settings_that_is_not_there_or_names_no_table(
         (("--workers", 0), ("workers", "greater than or equal to 1", "got 0")),
         (("--batch", 0), ("batch", "greater than 0", "got 0")),
         (("--seed", -1), ("seed", "greater than or equal to 0", "got -1")),
+        (("--fraction", 0), ("fraction", "greater than 0", "got 0.0")),
+        (("--fraction", 1.5), ("fraction", "less than or equal to 1", "got 1.5")),
         (("--least", 0), ("least", "greater than or equal to 1", "got 0")),
         (("--set", "dropout=1.5"), ("dropout", "less than 1", "got 1.5")),
         (("--set", "pack=many"), ("pack", "valid integer", "got 'many'")),

@@ -23,7 +23,18 @@ Cli = Callable[..., Any]
 OPTIONS = {
     "train": [
         *("--family", "--name", "--storage", "--epochs", "--batch", "--workers", "--seed"),
-        *("--drop", "--category", "--least", "--set", "--gpu", "--no-gpu", "--json"),
+        *(
+            "--drop",
+            "--category",
+            "--select",
+            "--where",
+            "--fraction",
+            "--least",
+            "--set",
+            "--gpu",
+            "--no-gpu",
+            "--json",
+        ),
     ],
     "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
     "evaluate": ["--real", "--train", "--target", "--seed", "--storage", "--json"],

@@ -1,35 +1,64 @@
 """Ray Data: stream a table through summary and encoding, and write its codes shuffled.
 
-Both passes read the same numbered fragments (row groups), so a row's id, and with it every random
-choice, is the same whatever the number of workers, the order they finish in, and retries. The
-shuffle is a sort by a one-to-one hash of the row id: distributed, deterministic, each row once.
+Both passes read the same units (`source`), so a row's id, and with it every random choice, is the
+same whatever the number of workers, the order they finish in, and retries.
+
+**Summary.** A task summarises its units batch by batch and gives one summary; the driver merges
+them as a tree. Of a batch only rows that can be in the table's sample are kept: those whose hash is
+below a bound that about `SAMPLE` rows of the table stay under, so a table's tasks together send
+little more than one sample, however many they are.
+
+**Shuffle.** The order of the codes is that of a one-to-one hash of the row id (`shuffle`): a task
+encodes its units and spills the codes by ranges of the hash; one task a range sorts its rows and
+writes them, a piece of the published codes. A task that is repeated writes its own files anew.
+
+**Memory.** A row of codes takes `K x index + 4 S` bytes: K the modes and categories of a row, an
+index of 1, 2 or 4 bytes for at most 256, 32,768 or more of them, S the scalars. A worker holds,
+beside what Python and its libraries take (about 400 MiB):
+
+    summary   one batch, and its task's summary: 65,536 rows of the table at most
+    encode    one batch, its codes, and the codes of a spilled file, 64 MiB, three times
+    shuffle   the codes of a bucket, 32 MiB, three times
+
+A batch is at most 131,072 rows and about 64 MiB of the table's columns, decoded. None of it grows
+with the number of rows.
 """
 
 import hashlib
 import json
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import ray
 
-from raysynth import models, shards
+from raysynth import delimited, models, shards
 from raysynth.config import TrainConfig
 from raysynth.errors import RunError, TableError
 from raysynth.hashing import Ids, mix
-from raysynth.progress import Show
+from raysynth.listing import listing
+from raysynth.progress import Phase, Show
 from raysynth.schema import Schema
-from raysynth.source import Fragment, files_of, fragments, read
+from raysynth.selection import Selection
+from raysynth.source import Source, Unit, read
+from raysynth.stages import shuffle
 from raysynth.storage import write, write_bytes
-from raysynth.summary import Summary, merge, summarise
+from raysynth.summary import SAMPLE, Summary, merge, summarise
 from raysynth.table import TableCodec, check_rows
 
-CODES, CODECS, INPUT = "codes", "table.json", "table.parquet"
+CODES, CODECS, INPUT, SPILLED = "codes", "table.json", "table.parquet", "spilled"
+TASKS = 256
+MARGIN = 8.0  # standard deviations by which the rows below a bound exceed the sample
 _SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
 
+Batch: TypeAlias = tuple[pa.Table, Ids]
 Table: TypeAlias = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
 
 
@@ -38,29 +67,69 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
     """
-    if isinstance(table, str | Path) and Path(table).suffix.lower() != ".csv":
-        return Path(table)
-    if isinstance(table, ray.data.Dataset):
-        arrow = getattr(table.schema(), "base_schema", None)
-        if isinstance(arrow, pa.Schema):
-            Schema.infer(arrow, config.drop, config.categories)
-        cut = table.map_batches(_emptied, fn_args=(config.drop,), batch_format="pyarrow")
-        cut.write_parquet(str(work / "table"))
-        return work / "table"
-    whole = collect(table)
-    if whole.num_rows:  # without rows a column of a CSV file has no type
-        Schema.infer(whole.schema, config.drop, config.categories)
-    write([_emptied(whole, config.drop)], work / INPUT)
+    if isinstance(table, str | Path):
+        found = listing(table)
+        if found.format == "parquet":
+            return Path(table)
+        schema = delimited.settle(found.files)
+        if any(not pa.types.is_null(kind) for kind in schema.types):  # without rows there is none
+            Schema.infer(schema, left_out(config, schema), config.categories)
+        kept = _needed(config, schema)
+        rows = delimited.tables(found.files, schema, kept)
+        write(chain([schema.empty_table()], rows), work / INPUT)
+    elif isinstance(table, ray.data.Dataset):
+        return _stage_dataset(config, table, work / "table")
+    else:
+        whole = collect(table)
+        Schema.infer(whole.schema, left_out(config, whole.schema), config.categories)
+        write([_emptied(whole, _needed(config, whole.schema))], work / INPUT)
     return work / INPUT
 
 
-def _emptied(table: pa.Table, drop: tuple[str, ...]) -> pa.Table:
-    """The table without the cells of its dropped columns.
+def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, folder: Path) -> Path:
+    """Write a Ray Dataset once, in its order: a row's id is its place in what is written."""
+    arrow = getattr(table.schema(), "base_schema", None)
+    if not isinstance(arrow, pa.Schema):
+        arrow = pa.schema([(name, pa.null()) for name in table.columns() or []])
+    else:
+        Schema.infer(arrow, left_out(config, arrow), config.categories)
+    cut = table.map_batches(
+        _emptied, fn_args=(_needed(config, arrow),), batch_format="pyarrow", batch_size=None
+    )
+    options = cut.context.execution_options
+    before, options.preserve_order = options.preserve_order, True
+    try:
+        cut.write_parquet(str(folder))  # a file a task, named by the task's number
+    finally:
+        options.preserve_order = before
+    return folder
+
+
+def chosen(config: TrainConfig) -> Selection:
+    """The part of the table that the settings choose."""
+    return Selection(config.select, config.where, config.fraction)
+
+
+def left_out(config: TrainConfig, arrow: pa.Schema) -> tuple[str, ...]:
+    """Columns not modelled: dropped, or not among those selected."""
+    return (*config.drop, *chosen(config).left_out(arrow))
+
+
+def _needed(config: TrainConfig, arrow: pa.Schema) -> tuple[str, ...]:
+    """The columns whose cells are read: those modelled, and those that choose the rows."""
+    where = chosen(config).condition(arrow)
+    out = left_out(config, arrow)
+    kept = [name for name in arrow.names if name not in out]
+    return (*kept, *(where.columns if where else ()))
+
+
+def _emptied(table: pa.Table, needed: tuple[str, ...]) -> pa.Table:
+    """The table with cells in its needed columns only.
 
     What is not needed is not copied, and need not be of a type that Parquet has.
     """
     for place, name in enumerate(table.schema.names):
-        if name in drop:
+        if name not in needed:
             table = table.set_column(place, name, pa.nulls(table.num_rows))
     return table
 
@@ -75,9 +144,8 @@ def fingerprint(table: Table) -> str:
         return f"{table.count()} rows of {table.schema()}"
     digest = hashlib.sha256()
     if isinstance(table, str | Path):
-        for file in files_of(table):
-            facts = file.stat()
-            digest.update(f"{file.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+        for file in listing(table).files:
+            digest.update(f"{file.path}\0{file.size}\0{file.time_ns}\0".encode())
     else:
         for batch in collect(table).to_batches():
             digest.update(batch.serialize())
@@ -100,18 +168,18 @@ def collect(table: Table) -> pa.Table:
     return table
 
 
-def examine(config: TrainConfig, source: Path) -> tuple[Schema, list[Fragment], int]:
-    """The table's columns, fragments and rows, from the files' footers alone.
+def examine(config: TrainConfig, path: Path) -> tuple[Schema, Source]:
+    """The columns to model, and the table's units, from the files' footers alone.
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
     """
-    arrow, found = fragments(source)
-    rows = sum(fragment.rows for fragment in found)
-    if rows == 0:
+    source = Source.of(path)
+    if source.rows == 0:
         raise TableError(f"{config.table}: the table is empty; expected rows")
-    schema = Schema.infer(arrow, config.drop, config.categories)
-    check_rows(rows)
-    return schema, found, rows
+    schema = Schema.infer(source.schema, left_out(config, source.schema), config.categories)
+    chosen(config).condition(source.schema)
+    check_rows(source.rows)
+    return schema, source
 
 
 def has_codes(work: Path) -> bool:
@@ -124,15 +192,52 @@ def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[T
 
     What is already there from an interrupted call is used as it is. Raises `TableError`.
     """
-    schema, found, rows = examine(config, source)
     if has_codes(work):
-        return _codecs(work), rows
-    summary = _summarise(found, schema, rows, show)
+        table = _codecs(work)
+        return table, shards.Share(work / CODES, table.layout, 0, 1, 1).total
+    schema, found = examine(config, source)
+    part = Part(found, chosen(config), schema.names)
+    summary = _summarise(part, schema, show)
+    if not summary.rows:
+        raise TableError(
+            f"{config.table}: no row is left of {found.rows:,} by --where and --fraction; choose "
+            "more of them"
+        )
     kinds = {**models.get(config.family).CODECS}
     table = TableCodec.fit(summary, kinds, least=config.least, modes=config.modes)
     write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-    _encode(found, table, config.seed, work / CODES, rows, show)
-    return table, rows
+    _encode(part, table, config.seed, work / CODES, summary.rows, show)
+    return table, summary.rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is read of a table in both passes: `columns` of the rows of a selection."""
+
+    source: Source
+    selection: Selection
+    columns: tuple[str, ...]
+
+    @property
+    def rows(self) -> float:
+        """The rows there will be, as well as is known before they are read."""
+        return self.source.rows * self.selection.fraction
+
+    def over(self, do: Callable[[Iterator[Batch]], Iterator[pa.Table]]) -> ray.data.Dataset:
+        """Have `do` turn the batches of a task's units into rows of a dataset."""
+        keys, selection, columns = self.source.keys, self.selection, self.columns
+        arrow = self.source.schema
+
+        def task(block: pa.Table) -> Iterator[pa.Table]:
+            source = Source(arrow, keys, ())
+            where = selection.condition(arrow)
+            units = map(Unit.from_json, block.column("unit").to_pylist())
+            read = (source.batches(unit, columns, selection, where) for unit in units)
+            yield from do(chain.from_iterable(read))
+
+        items = [{"unit": unit.to_json()} for unit in self.source.units]
+        data = ray.data.from_items(items, override_num_blocks=min(len(items), TASKS))
+        return data.map_batches(task, batch_format="pyarrow", batch_size=None)
 
 
 def _codecs(work: Path) -> TableCodec:
@@ -145,64 +250,99 @@ def _codecs(work: Path) -> TableCodec:
         ) from None
 
 
-def _summarise(found: list[Fragment], schema: Schema, rows: int, show: Show) -> Summary:
-    def block(batch: pa.Table) -> pa.Table:
-        piece, ids = _read(batch, schema)
-        return pa.table({"summary": [summarise(piece, ids, schema).to_bytes()]})
+def _summarise(part: Part, schema: Schema, show: Show, margin: float = MARGIN) -> Summary:
+    expected = SAMPLE + margin * SAMPLE**0.5
+    known = part.selection.where is None and expected < part.rows
+    bound = np.uint64(expected / part.rows * 2**64) if known else None
 
-    total = None
-    with show.phase("summarise", rows) as phase:
-        for row in _over(found).map_batches(block, **_ONE).iter_rows():
-            part = Summary.from_bytes(row["summary"])
-            total = part if total is None else merge([total, part])
-            phase.at(total.rows, f"{len(schema.columns)} columns")
-    assert total is not None, "a table with rows has fragments"
-    return total
+    def task(batches: Iterator[Batch]) -> Iterator[pa.Table]:
+        parts = (_summary(table, ids, schema, bound) for table, ids in batches)
+        yield pa.table({"summary": [folded(parts).to_bytes()]})
+
+    def shown() -> Iterator[Summary]:
+        done = 0
+        for row in part.over(task).iter_rows():
+            summary = Summary.from_bytes(row["summary"])
+            done += summary.rows
+            phase.at(done, f"{len(schema.columns)} columns")
+            yield summary
+
+    with show.phase("summarise", round(part.rows)) as phase:
+        summary = folded(shown())
+    if len(summary.hashes) < min(SAMPLE, summary.rows):
+        # Fewer rows than were to be expected lie below the bound: their hashes are no accident.
+        return _summarise(part, schema, show, margin=np.inf)
+    return summary
 
 
-def _encode(
-    found: list[Fragment], table: TableCodec, seed: int, folder: Path, rows: int, show: Show
-) -> None:
-    value = table.to_json()
+def _summary(table: pa.Table, ids: Ids, schema: Schema, bound: np.uint64 | None) -> Summary:
+    """A batch's summary with no more of its rows than have a hash below `bound`."""
+    size = SAMPLE if bound is None else min(SAMPLE, int((mix(ids, 0) < bound).sum()))
+    return replace(summarise(table, ids, schema, size), size=SAMPLE)
 
-    def block(batch: pa.Table) -> pa.Table:
-        codec = TableCodec.from_json(value)
-        piece, ids = _read(batch, codec.schema)
-        return shards.pack(codec.encode(piece, ids, seed), mix(ids, seed, _SHUFFLE))
 
-    def save(batch: pa.Table) -> pa.Table:
-        kept = [shards.write(batch, folder)] if batch.num_rows else []
-        names, counts = ([piece[place] for piece in kept] for place in (0, 1))
-        return pa.table(
-            {"name": pa.array(names, pa.string()), "rows": pa.array(counts, pa.int64())}
+def folded(summaries: Iterable[Summary]) -> Summary:
+    """All of at least one summary merged as a tree, each held until another of its height comes."""
+    held: list[tuple[int, Summary]] = []
+    for summary in summaries:
+        height, merged = 0, summary
+        while held and held[-1][0] == height:
+            merged = held.pop()[1].merge(merged)
+            height += 1
+        held.append((height, merged))
+    return merge(summary for _, summary in held)
+
+
+def _encode(part: Part, table: TableCodec, seed: int, folder: Path, rows: int, show: Show) -> None:
+    text = json.dumps(table.to_json())
+    spilled = folder.with_name(SPILLED)
+    buckets = shuffle.buckets_of(rows, _row_bytes(table))
+
+    def spill(batches: Iterator[Batch]) -> Iterator[pa.Table]:
+        codec = _of_json(text)
+        packed = (
+            (ids, shards.pack(codec.encode(table, ids, seed), mix(ids, seed, _SHUFFLE)))
+            for table, ids in batches
         )
+        for name, count in shuffle.spill(packed, spilled, buckets):
+            yield pa.table({"name": [name], "rows": [count]})
+
+    def sort(block: pa.Table) -> Iterator[pa.Table]:
+        for bucket in block.column("bucket").to_pylist():
+            packed = shuffle.gather(spilled, names, bucket)
+            if packed.num_rows:
+                name, count = shards.write(packed, folder)
+                yield pa.table({"name": [name], "rows": [count]})
 
     folder.mkdir(parents=True, exist_ok=True)
-    pieces, done = [], 0
+    note = f"{_row_bytes(table)} bytes a row"
     with show.phase("encode", rows) as phase:
-        encoded = _over(found).map_batches(block, **_ONE).sort(shards.KEY)
-        written = encoded.map_batches(save, batch_format="pyarrow", batch_size=None)
-        for row in written.iter_rows():
-            pieces.append((row["name"], row["rows"]))
-            done += row["rows"]
-            phase.at(done, f"{_row_bytes(table)} bytes a row")
+        names = [name for name, _ in _counted(part.over(spill), phase, note)]
+    with show.phase("shuffle", rows) as phase:
+        items = [{"bucket": bucket} for bucket in range(buckets)]
+        data = ray.data.from_items(items, override_num_blocks=min(buckets, 10_000))
+        sorted_ = data.map_batches(sort, batch_format="pyarrow", batch_size=None)
+        pieces = _counted(sorted_, phase, note)
+    done = sum(count for _, count in pieces)
     assert done == rows, f"{done} of {rows} rows were encoded"
+    shutil.rmtree(spilled, ignore_errors=True)
     shards.publish(folder, pieces)
 
 
-_ONE: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
+def _counted(data: ray.data.Dataset, phase: Phase, note: str) -> list[tuple[str, int]]:
+    """The (name, rows) that tasks give, by name."""
+    found, done = [], 0
+    for row in data.iter_rows():
+        found.append((row["name"], row["rows"]))
+        done += row["rows"]
+        phase.at(done, note)
+    return sorted(found)
 
 
-def _over(found: list[Fragment]) -> ray.data.Dataset:
-    items = [asdict(fragment) for fragment in found if fragment.rows]
-    return ray.data.from_items(items, override_num_blocks=min(len(items), 200))
-
-
-def _read(batch: pa.Table, schema: Schema) -> tuple[pa.Table, Ids]:
-    """The rows of the fragment that a batch of one names, and their ids."""
-    fragment = Fragment(**batch.to_pylist()[0])
-    ids = np.arange(fragment.start, fragment.start + fragment.rows, dtype=np.uint64)
-    return fragment.read(list(schema.names)), ids
+@lru_cache(maxsize=1)
+def _of_json(text: str) -> TableCodec:
+    """The codecs, once a worker process and not once a task."""
+    return TableCodec.from_json(json.loads(text))
 
 
 def _row_bytes(table: TableCodec) -> int:

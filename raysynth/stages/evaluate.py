@@ -12,6 +12,7 @@ from raysynth.run import Run, add_files
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema, select
 from raysynth.source import read
+from raysynth.stages.data import chosen
 
 JSON, HTML = "report.json", "report.html"
 MOST = 200_000  # synthetic rows judged
@@ -28,12 +29,15 @@ def evaluate(
     """Judge rows drawn from `run` against `real` rows it was not trained on.
 
     As many rows are drawn as it was trained on, `MOST` at most. Without `train`, the table its
-    settings name is looked for; without either the report has no ceiling. Writes report.json and
+    settings name is looked for; without either the report has no ceiling. Of a `train` of other
+    than the run's number of rows, what its settings select is taken. Writes report.json and
     report.html into the run. Raises `TableError` where a table lacks the run's columns.
     """
     show = show or Silent()
     schema = run.table.schema
     real = select(real, schema)
+    if train is not None and train.num_rows != run.rows:
+        train = chosen(run.config).apply(train)
     train = select(train, schema) if train is not None else _trained_on(run, schema, show)
     count_rows(real=real, train=train)  # what judging would refuse is told before any row is drawn
     if target is not None:
@@ -54,7 +58,7 @@ def evaluate(
 
 def _trained_on(run: Run, schema: Schema, show: Show) -> pa.Table | None:
     try:
-        table = select(read(run.config.table), schema)
+        table = select(read(run.config.table, chosen(run.config)), schema)
     except RaysynthError:
         table = None
     if table is None or table.num_rows != run.rows:

@@ -1,21 +1,31 @@
 """Summary and encoding on Ray: what comes out does not depend on how the table is cut."""
 
+import gzip
+import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import ray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from raysynth import source
 from raysynth.config import TrainConfig
+from raysynth.errors import TableError
 from raysynth.layout import Codes
 from raysynth.progress import Silent
 from raysynth.schema import Schema
+from raysynth.selection import WHOLE, Selection
 from raysynth.shards import Share, pack
-from raysynth.source import fragments
-from raysynth.stages import data
-from raysynth.summary import summarise
+from raysynth.source import Source, read
+from raysynth.stages import data, shuffle
+from raysynth.summary import SAMPLE, summarise
 from raysynth.table import TableCodec
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -42,9 +52,9 @@ def _three_files(table: pa.Table, folder: Path) -> Path:
     return folder / "three"
 
 
-def _encoded(source: Path, work: Path) -> tuple[TableCodec, Codes]:
+def _encoded(source: Path, work: Path, **settings: Any) -> tuple[TableCodec, Codes]:
     """What `encode` gives, and the published rows in their order."""
-    config = TrainConfig(table=str(source), name="cut", seed=SEED)
+    config = TrainConfig(table=str(source), name="cut", seed=SEED, **settings)
     work.mkdir()
     codec, rows = data.encode(config, source, work, Silent())
     share = Share(work / data.CODES, codec.layout, 0, 1, 2**30)
@@ -80,8 +90,146 @@ def test_every_row_is_encoded_exactly_once_and_as_the_core_encodes_it(
 
 
 def test_the_summary_over_ray_data_is_that_of_the_core(people: pa.Table, tmp_path: Path) -> None:
-    arrow, found = fragments(_seven_groups(people, tmp_path))
-    schema = Schema.infer(arrow)
-    on_ray = data._summarise(found, schema, people.num_rows, Silent())
+    found = Source.of(_seven_groups(people, tmp_path))
+    schema = Schema.infer(found.schema)
+    on_ray = data._summarise(data.Part(found, WHOLE, schema.names), schema, Silent())
     core = summarise(people, np.arange(people.num_rows, dtype=np.uint64), schema)
     assert on_ray.to_bytes() == core.to_bytes()
+
+
+@settings(max_examples=4)
+@given(
+    cuts=st.lists(st.integers(0, 600), max_size=5),
+    group=st.integers(40, 600),
+    batch=st.integers(30, 600),
+    bucket=st.integers(2_000, 40_000),
+)
+def test_they_are_the_same_for_any_split_and_any_size_of_unit_and_bucket(
+    people: pa.Table,
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: list[int],
+    group: int,
+    batch: int,
+    bucket: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    _, whole = _encoded(_one_group(people, folder), folder / "a")
+    (folder / "parts").mkdir()
+    for number, (start, stop) in enumerate(pairwise([0, *sorted(cuts), people.num_rows])):
+        piece = people.slice(start, stop - start)
+        pq.write_table(piece, folder / "parts" / f"{number}.parquet", row_group_size=group)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "ROWS", batch)
+        patch.setattr(source, "SLICE_ROWS", 50)
+        patch.setattr(shuffle, "BUCKET", bucket)
+        _, pieces = _encoded(folder / "parts", folder / "b")
+    codecs = [(folder / work / data.CODECS).read_bytes() for work in "ab"]
+    assert codecs[0] == codecs[1]
+    assert _bytes(whole) == _bytes(pieces)
+
+
+@pytest.mark.parametrize("margin", [data.MARGIN, -100.0])
+def test_the_summary_of_more_rows_than_its_sample_is_that_of_the_core(
+    tmp_path: Path, margin: float
+) -> None:
+    rows = 3 * SAMPLE
+    table = pa.table({"n": np.arange(rows) % 1_000, "c": [f"c{n % 7}" for n in range(rows)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=20_000)
+    found = Source.of(tmp_path / "t.parquet")
+    schema = Schema.infer(found.schema)
+    part = data.Part(found, WHOLE, schema.names)
+    on_ray = data._summarise(part, schema, Silent(), margin)
+    core = summarise(table, np.arange(rows, dtype=np.uint64), schema)
+    assert on_ray.to_bytes() == core.to_bytes()
+
+
+def test_a_selection_encodes_its_rows_as_the_whole_table_does(
+    people: pa.Table, tmp_path: Path
+) -> None:
+    part = Selection(("sex", "education"), "age >= 30 and income is not null", 0.8)
+    codec, codes = _encoded(
+        _seven_groups(people, tmp_path),
+        tmp_path / "work",
+        select=part.columns,
+        where=part.where,
+        fraction=part.fraction,
+    )
+    ids = np.arange(people.num_rows, dtype=np.uint64)
+    kept, left = part.rows(people, ids, part.condition(people.schema))
+    assert 100 < kept.num_rows < people.num_rows
+    assert codec.schema.names == ("education", "sex")
+    assert sorted(_bytes(codes)) == sorted(_bytes(codec.encode(kept, left, SEED)))
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [("age > 1000", "no row is left of 600 by --where"), ("age > 60", "at least 100 rows")],
+)
+def test_a_selection_of_too_few_rows_is_refused(
+    people: pa.Table, tmp_path: Path, where: str, says: str
+) -> None:
+    with pytest.raises(TableError, match=says):
+        _encoded(_one_group(people, tmp_path), tmp_path / "work", where=where)
+
+
+def test_what_an_interrupted_call_encoded_is_used_as_it_is(
+    people: pa.Table, tmp_path: Path
+) -> None:
+    path = _one_group(people, tmp_path)
+    codec, codes = _encoded(path, tmp_path / "work", where="age >= 30")
+    path.unlink()
+    config = TrainConfig(table=str(path), name="cut", seed=SEED, where="age >= 30")
+    again, rows = data.encode(config, path, tmp_path / "work", Silent())
+    assert again == codec
+    assert rows == codes.rows < people.num_rows
+    assert not (tmp_path / "work" / data.SPILLED).exists()
+
+
+# -- tables that are no Parquet -------------------------------------------------------------------
+
+
+def _staged(table: data.Table, work: Path, **settings: Any) -> pa.Table:
+    work.mkdir()
+    config = TrainConfig(table="table", name="staged", **settings)
+    return read(data.stage(config, table, work))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "parts"])
+def test_a_csv_table_is_converted_once_as_it_is_read(
+    people: pa.Table, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "parts").mkdir()
+    for path, part in (("t.csv", people), ("parts/1.csv", people[:7]), ("parts/2.csv", people[7:])):
+        pa.csv.write_csv(part, tmp_path / path)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+    staged = _staged(tmp_path / name, tmp_path / "work")
+    assert staged.equals(people)
+    assert staged.equals(read(tmp_path / name))
+
+
+def test_a_dataset_is_written_once_in_its_order_without_its_dropped_cells(
+    people: pa.Table, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    calls.mkdir()
+
+    def slow_first(block: pa.Table) -> pa.Table:
+        first = block.column("row")[0].as_py()
+        (calls / f"{first}-{time.monotonic_ns()}").touch()
+        time.sleep(0.5 if first == 0 else 0)  # later blocks are done before it
+        return block
+
+    rows = people.append_column("row", pa.array(range(people.num_rows)))
+    blocks = [rows.slice(start, 100) for start in range(0, 600, 100)]
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        slow_first, batch_format="pyarrow", batch_size=None
+    )
+    before = dataset.context.execution_options.preserve_order
+    staged = _staged(dataset, tmp_path / "work", drop=("race", "age"), where="age >= 0")
+    assert staged.column("row").to_pylist() == list(range(600))
+    assert staged.column("race").null_count == 600
+    assert staged.column("age").equals(people.column("age"))
+    assert staged.select(["sex", "income"]).equals(people.select(["sex", "income"]))
+    assert dataset.context.execution_options.preserve_order == before
+    firsts = [path.name.partition("-")[0] for path in calls.iterdir()]
+    assert firsts.count("500") == 1, "the dataset is read once"

@@ -87,7 +87,7 @@ def test_a_bad_cell_that_makes_a_csv_column_text_is_not_told(
     refused(tmp_path / "t.csv", "column 'odd'", "looks like an identifier", "--drop 'odd'")
 
 
-def test_damaged_pages_of_a_parquet_file_are_told_by_file_and_row_group(
+def test_damaged_pages_of_a_parquet_file_are_told_by_file_and_row_groups(
     refused: Callable[..., None], people: pa.Table, tmp_path: Path
 ) -> None:
     path = _with(people, pa.array([SENTINEL, "b"] * 300), tmp_path / "t.parquet")
@@ -96,4 +96,4 @@ def test_damaged_pages_of_a_parquet_file_are_told_by_file_and_row_group(
     for place in range(chunk.dictionary_page_offset, chunk.data_page_offset):
         data[place] ^= 0x5A
     path.write_bytes(data)
-    refused(path, f"{path}: row group 4 cannot be read any more", "put the file back")
+    refused(path, f"{path}: row groups 0 to 5 cannot be read any more", "put the file back")
