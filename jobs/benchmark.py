@@ -2,18 +2,15 @@
 
     python jobs/benchmark.py peers --table jobs/data/adult_train.parquet \
         --test jobs/data/adult_test.parquet --epochs 100 --repeats 3 --out .benchmark/peers.json
+    python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
 """
 
 import typer
-from benchmarks import peers
+from benchmarks import peers, scale
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps `peers` a sub-command while it is the only one."""
+app.command("scale")(scale.scale)
 
 
 if __name__ == "__main__":

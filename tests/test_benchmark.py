@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -20,11 +21,11 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
     return import_module("benchmarks.figures")
 
 
-@pytest.mark.parametrize("command", [[], ["peers"]])
+@pytest.mark.parametrize("command", [[], ["peers"], ["scale"]])
 def test_help_works(command: list[str]) -> None:
     call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert "peers" in done.stdout
+    assert all(word in done.stdout for word in command or ["peers", "scale"])
 
 
 def test_numbers_show_what_counts(figures: Any) -> None:
@@ -86,3 +87,37 @@ def test_only_the_peers_own_script_imports_the_peer() -> None:
     imports = re.compile(r"^\s*(from|import) (ctgan|rdt)\b", re.MULTILINE)
     found = [file.name for file in files if imports.search(file.read_text())]
     assert found == ["peer_ctgan.py"]
+
+
+def test_growth_is_of_all_stages_and_ratios_of_what_is_written(figures: Any) -> None:
+    scale = import_module("benchmarks.scale")
+
+    def entry(rows: int, seconds: float, peak: float, repeat: int) -> dict[str, Any]:
+        spent = {"wall_s": seconds, "cpu_s": 2 * seconds, "peak_mib": peak}
+        stages = dict.fromkeys(scale.STAGES, spent)
+        base = {"wall_s": seconds, "cpu_s": seconds, "peak_mib": 1.0}
+        about = {"table": "t", "rows": rows, "repeat": repeat}
+        return {**about, "baseline": base, "ours": {"stages": stages}}
+
+    entries = [entry(rows, rows / 1e6, 500, repeat) for rows in (10**6, 10**7) for repeat in (0, 1)]
+    assert scale.ratio(entries[0]) == 2
+    assert scale.ratio(entries[0], "cpu_s") == 4
+    (line,) = scale.growth(entries)
+    assert "takes 10.0 times as long (10.0 times for tenfold rows)" in line
+    assert "1.00 times as high" in line
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(scale.shown(entries))
+    assert "10,000,000" in capture.get()
+
+
+def test_tiling_keeps_types_and_rows(figures: Any, tmp_path: Path) -> None:
+    streaming = import_module("benchmarks.streaming")
+    source, out = JOBS / "data" / "adult_train.parquet", tmp_path / "t.parquet"
+    made = streaming.tile({"table": str(source), "rows": 70_001, "out": str(out)})
+    tiled, table = pq.read_table(out), pq.read_table(source)
+    assert made["rows"] == tiled.num_rows == 70_001
+    assert tiled.schema.equals(table.schema)
+    assert tiled.column("sex")[32_561:65_122].equals(table.column("sex"))
+    assert not tiled.column("fnlwgt")[32_561:65_122].equals(table.column("fnlwgt"))
+    assert set(tiled.column("age").unique().to_pylist()) == set(table.column("age").to_pylist())

@@ -3,6 +3,9 @@
     peers.py       the command that compares us with the reference implementation of CTGAN
     speed.py       its timing half: what is run, in which order, which figures come of it
     quality.py     its judging half: both sides train, draw, and are judged by `raysynth.judge`
+    scale.py       the command that measures reading and encoding over more and more rows
+    streaming.py   its tasks: tiling, our stages on Ray, the same by pyarrow alone
+    processes.py   CPU and memory of all the processes below one
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement
     measure.py     what every measuring process shares: clocks, peak memory, the way in and out

@@ -48,7 +48,7 @@ def peers(
         log.print(line, highlight=False, markup=False, soft_wrap=True)
 
     ours, peer = sides.ours(), sides.peer(env, say)
-    facts = _facts((ours, peer), (table, test))
+    facts = read_with((ours, peer), {"train": str(table), "test": str(test)})
     console.print_json(data=facts)
     if not quality_only and os.getloadavg()[0] > QUIET:
         say(f"others use this machine (load {os.getloadavg()[0]:.1f}): speeds will be off")
@@ -72,13 +72,13 @@ def _write(out: Path, half: str, value: dict[str, Any]) -> None:
     out.write_text(json.dumps({**held, half: value}, indent=1))
 
 
-def _facts(both: Iterable[sides.Side], paths: tuple[Path, Path]) -> dict[str, Any]:
+def read_with(both: Iterable[sides.Side], tables: dict[str, str]) -> dict[str, Any]:
     """What a figure must be read with: machine, versions, commit, tables."""
     return {
         "machine": _machine(),
         "versions": {side.name: sides.versions(side) for side in both},
         "commit": _commit(),
-        "tables": {"train": str(paths[0]), "test": str(paths[1])},
+        "tables": tables,
         "load_before": os.getloadavg(),
     }
 

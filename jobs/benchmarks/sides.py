@@ -25,18 +25,19 @@ _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY
 
 @dataclass(frozen=True)
 class Side:
-    """A Python and the module whose tasks it runs."""
+    """A Python, the module whose tasks it runs, and folders it may import from beside `jobs`."""
 
     name: str
     python: Path
     module: str
+    paths: tuple[Path, ...] = ()
 
     def run(self, task: str, threads: int, **settings: Any) -> Result:
         """The result of one task, run in a process of its own with `threads` threads.
 
         Raises `RuntimeError` with the end of what the process said where it fails.
         """
-        return _run(self.python, self.module, task, {**settings, "threads": threads})
+        return _run(self.python, self.module, task, {**settings, "threads": threads}, self.paths)
 
 
 def ours() -> Side:
@@ -113,11 +114,18 @@ def _pip(python: Path, *wanted: str) -> str:
     return done.stderr[-2000:] or "pip failed" if done.returncode else ""
 
 
-def _run(python: Path, module: str, task: str, settings: dict[str, Any]) -> Result:
+def _run(
+    python: Path,
+    module: str,
+    task: str,
+    settings: dict[str, Any],
+    paths: tuple[Path, ...] = (),
+) -> Result:
     threads = str(settings.get("threads", 1))
     environment = os.environ | dict.fromkeys(_THREADED, threads)
     # Safe path: the folder we stand in, a checkout of raysynth perhaps, is nothing to the peer.
-    environment |= {"PYTHONPATH": str(JOBS), "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
+    places = os.pathsep.join(map(str, (JOBS, *paths)))
+    environment |= {"PYTHONPATH": places, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [str(python), "-m", module, task, json.dumps(settings), str(result)]
