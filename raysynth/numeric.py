@@ -160,7 +160,7 @@ class Scale:
         ticks = self._whole(np.where(inner, np.rint(floats), 0.0))
         # The ends are exact, however far from the origin. Between them, no float rounds past one.
         ends = np.array([self.lower, self.upper], self._dtype)
-        ticks = np.where(inner, ticks, np.where(floats <= lower, ends[0], ends[1]))
+        ticks = np.where(inner, ticks, ends[(floats > lower).astype(np.int64)])
         if not self.local:
             return write(self.kind, ticks, nulls)
         clock = write(pa.timestamp(self.kind.unit), ticks, nulls)

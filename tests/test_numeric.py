@@ -237,6 +237,17 @@ def test_the_largest_whole_numbers_neither_wrap_nor_move() -> None:
         assert scale.values(scale.floats(values)).equals(values)
 
 
+@pytest.mark.parametrize("text", ["decimal128(38, 10)", "decimal256(76, 20)"])
+@pytest.mark.parametrize("most", [2**62, 2**63 - 1, 2**63, 2**64, 2**100])
+@pytest.mark.parametrize("least", [0, -1])
+def test_decimals_wider_than_a_word_come_back(text: str, most: int, least: int) -> None:
+    values = from_whole([0, 7, most, least * most, most - 1] * 20, arrow_type(text))
+    scale = Scale.fit(summary(values))
+    back = whole(scale.values(scale.floats(values)))
+    for told, found in zip(whole(values), back, strict=True):
+        assert found == told if abs(told) in (0, 7, most) else abs(found - told) <= most / EXACT
+
+
 def test_round_numbers_stay_round() -> None:
     for cells, step in (([20_000, 90_000, 130_000], 10_000), ([20, 90, 135], 1), ([0, 0, 0], 1)):
         scale = Scale.fit(summary(pa.array(cells * 20)))
