@@ -83,6 +83,16 @@ def train(
         int | None,
         typer.Option(help="Rows that must share a value for it to be kept.", show_default="10"),
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of what columns are, as 'raysynth schema' prints it."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Free text: refuse, or placeholder.", show_default="refuse")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Column that says whose a row is: people are counted.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the family. Repeat."),
@@ -91,7 +101,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a generator on TABLE. Repeating an interrupted command resumes it."""
-    from raysynth.config import TrainConfig
+    from raysynth.config import TrainConfig, read_toml
 
     settings = Path(table) if table.endswith(".toml") else None
     model = dict(map(_assignment, setting or []))
@@ -112,9 +122,13 @@ def train(
         "select": select or None,
         "where": where,
         "fraction": fraction,
+        "text": text,
+        "subject": subject,
         "model": model,
     }
     chosen = {key: value for key, value in given.items() if value is not None}
+    if schema is not None:
+        chosen = {**read_toml(schema), **chosen}
     config = TrainConfig.load(settings, chosen)
     _tell(_train(config), as_json)
 
@@ -141,6 +155,37 @@ def _train(config: Any) -> dict[str, Any]:
         "epochs": config.epochs,
         "seconds": round(seconds, 1),
     }
+
+
+@app.command()
+def schema(
+    table: Annotated[str, typer.Argument(help="A table, or a .toml file of settings.")],
+    drop: Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Column that says whose a row is: people are counted.")
+    ] = None,
+) -> None:
+    """Guess what TABLE's columns are and print it as TOML, to edit and give to train --schema."""
+    from raysynth.config import TrainConfig
+    from raysynth.outline import toml
+
+    settings = Path(table) if table.endswith(".toml") else None
+    given: dict[str, Any] = {"table": None if settings else table, "subject": subject}
+    given |= {"drop": drop or None, "categories": category or None}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    config = TrainConfig.load(settings, chosen)
+    with _display(Path(os.devnull)) as show:
+        from raysynth.stages import cluster
+        from raysynth.stages.guess import guess
+
+        try:
+            summary = guess(config, show=show)
+        finally:
+            cluster.disconnect()
+    print(toml(summary), end="")
 
 
 @app.command()

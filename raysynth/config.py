@@ -85,12 +85,7 @@ class TrainConfig(BaseModel):
 
         Raises `ConfigError` for a file that is absent or no TOML, and for what `parse` refuses.
         """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
+        values = {} if path is None else read_toml(path)
         overrides = dict(overrides or {})
         models = [values.get("model", {}), overrides.pop("model", {})]
         if not all(isinstance(model, Mapping) for model in models):
@@ -98,6 +93,14 @@ class TrainConfig(BaseModel):
         values = {**values, **overrides, "model": {**models[0], **models[1]}}
         values.setdefault("name", default_name(values))
         return parse(cls, values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds. Raises `ConfigError` where it is absent or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
 
 
 def default_name(values: Mapping[str, Any]) -> str:

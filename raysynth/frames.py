@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raysynth.arrays import stored
 from raysynth.schema import Schema
 
 Floats = NDArray[np.float64]
@@ -21,8 +22,8 @@ CATEGORIES = 255  # the most categories a histogram learner of scikit-learn take
 
 
 def floats(table: pa.Table, name: str) -> Floats:
-    """One number column as float64, (B,); missing is NaN."""
-    array = table.column(name).cast(pa.float64(), safe=False)
+    """One column of numbers or times as float64, (B,); missing is NaN."""
+    array = stored(table.column(name)).cast(pa.float64(), safe=False)
     values: Floats = np.array(array.to_numpy(), dtype=np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
@@ -35,7 +36,7 @@ def codes(tables: Sequence[pa.Table], name: str) -> tuple[list[Integers], int]:
     (64-bit integers do not pass through floats); -0.0 equals 0.0.
     """
     chunks = [chunk for table in tables for chunk in table.column(name).chunks]
-    column = pa.chunked_array(chunks, type=tables[0].schema.field(name).type)
+    column = stored(pa.chunked_array(chunks, type=tables[0].schema.field(name).type))
     if pa.types.is_floating(column.type):
         column = pc.add(pc.if_else(pc.is_finite(column), column, None), 0.0)
     encoded: Any = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
@@ -75,7 +76,7 @@ def features(
     columns = [column for column in schema.columns if column.name != without]
     matrices = [np.empty((table.num_rows, len(columns))) for table in tables]
     for place, column in enumerate(columns):
-        if column.kind == "number":
+        if column.measured:
             values = [floats(table, column.name) for table in tables]
         else:
             shared, _ = pooled(*codes(tables, column.name), keep=CATEGORIES)
@@ -84,7 +85,7 @@ def features(
                 value[missing(table, column.name)] = np.nan
         for matrix, value in zip(matrices, values, strict=True):
             matrix[:, place] = value
-    return matrices, np.array([column.kind != "number" for column in columns], dtype=np.bool_)
+    return matrices, np.array([not column.measured for column in columns], dtype=np.bool_)
 
 
 def learnable(fit: Floats, other: Floats) -> tuple[Floats, Floats]:

@@ -126,11 +126,13 @@ def judge(
     `real` should be rows the model was not trained on, `train` those it was. Without `train` there
     is no ceiling, and copies are looked for in `real`. `target` is the column of the utility
     figures (default: `utility.default_target`). A table of one column has no trend and nothing to
-    learn from, so those figures are left out.
+    learn from, so those figures are left out. Only columns that are modelled are compared: what is
+    invented for the others is like nobody's by intent.
 
     Raises `TableError` for columns that are missing or of another type, an unknown target, and
     fewer than `FEWEST` rows in a table.
     """
+    schema = schema.modelled
     target = schema[utility.default_target(schema) if target is None else target].name
     synthetic, real = select(synthetic, schema), select(real, schema)
     train = None if train is None else select(train, schema)

@@ -82,8 +82,10 @@ def html(
     """The report with plots of both tables, as one page of HTML.
 
     `synthetic` and `real` are the tables that `report` was made from. The first `COLUMNS` columns
-    are drawn. Raises `TableError` for columns that are missing or of another type.
+    are drawn, of those that are modelled. Raises `TableError` for columns that are missing or of
+    another type.
     """
+    schema = schema.modelled
     synthetic, real = select(synthetic, schema), select(real, schema)
     drawn = schema.columns[:COLUMNS]
     names = [column.name for column in drawn]
@@ -163,7 +165,7 @@ def _cell(report: Report, one: str, other: str) -> _Cell | None:
 
 def _draw(column: Column, real: pa.Table, synthetic: pa.Table) -> _Drawing:
     figure = Figure(figsize=(3.3, 1.9), layout="constrained")
-    draw = _histogram if column.kind == "number" else _bars
+    draw = _histogram if column.measured else _bars
     # Warnings would quote a cell: matplotlib names the letters that its fonts lack.
     with warnings.catch_warnings(), mpl.rc_context(_STYLE), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -83,13 +83,13 @@ class Sampler:
             if name not in self.table.schema.names:
                 close = nearest(name, spans)
                 raise GivenError(f"given: no column is called '{name}'; {close}")
-            if name not in spans:
-                raise GivenError(
-                    f"given: '{name}' is a number column; only category columns can be given: "
-                    f"{', '.join(spans) or 'this run has none'}"
-                )
             place = self.table.schema.names.index(name)
             column, codec = self.table.schema.columns[place], self.table.codecs[place]
+            if name not in spans:
+                raise GivenError(
+                    f"given: '{name}' is a {column.kind} column; only category columns can be "
+                    f"given: {', '.join(spans) or 'this run has none'}"
+                )
             index = codec.index_of(_typed(value, column))
             if index is None:
                 raise GivenError(

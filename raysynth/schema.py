@@ -61,6 +61,16 @@ class Column:
     form: str | None = None
     why: str = ""
 
+    @property
+    def measured(self) -> bool:
+        """Whether values are numbers or times, which lie nearer and further apart."""
+        return self.kind in ("number", "time")
+
+    @property
+    def modelled(self) -> bool:
+        """Whether values are learned from; those of other columns are invented."""
+        return self.kind in ("number", "time", "category", "boolean")
+
 
 _SETTLED = ("codec", "form", "why")
 
@@ -75,6 +85,11 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Column names, in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def modelled(self) -> Self:
+        """The columns that are learned from, and that a synthetic table is judged by."""
+        return type(self)(tuple(column for column in self.columns if column.modelled))
 
     @property
     def arrow(self) -> pa.Schema:

@@ -23,7 +23,7 @@ def scores(real: pa.Table, synthetic: pa.Table, schema: Schema) -> dict[str, flo
     Both tables hold at least one row. The order of the tables does not matter.
     """
     return {
-        column.name: 1.0 - _distance(real, synthetic, column.name, column.kind == "number")
+        column.name: 1.0 - _distance(real, synthetic, column.name, column.measured)
         for column in schema.columns
     }
 

@@ -28,7 +28,7 @@ def scores(real: pa.Table, synthetic: pa.Table, schema: Schema) -> dict[tuple[st
 
     Empty for a single column. Both tables hold at least one row. Summarise by the mean.
     """
-    numbers = [column.name for column in schema.columns if column.kind == "number"]
+    numbers = [column.name for column in schema.columns if column.measured]
     left, right = (_correlations(table, numbers) for table in (real, synthetic))
     similar = 1.0 - np.abs(left - right) / 2
     place = {name: index for index, name in enumerate(numbers)}
@@ -43,7 +43,7 @@ def scores(real: pa.Table, synthetic: pa.Table, schema: Schema) -> dict[tuple[st
 
 
 def _codes(real: pa.Table, synthetic: pa.Table, column: Column) -> tuple[list[Integers], int]:
-    if column.kind != "number":
+    if not column.measured:
         return codes([real, synthetic], column.name)
     values = [floats(table, column.name) for table in (real, synthetic)]
     present = values[0][~np.isnan(values[0])]

@@ -35,7 +35,7 @@ class Utility:
 
 def default_target(schema: Schema) -> str:
     """The last category or boolean column; the last column where there is none."""
-    classes = [column.name for column in schema.columns if column.kind != "number"]
+    classes = [column.name for column in schema.columns if not column.measured]
     return (classes or list(schema.names))[-1]
 
 
@@ -54,7 +54,7 @@ def score(
     of chance: AUC 0.5, R2 0. More than `CLASSES` classes: the rarest in both tables are one.
     Raises `TableError` where the schema has no column `target`.
     """
-    number = schema[target].kind == "number"
+    number = schema[target].measured
     (x, test_x), categories = features([train, test], schema, without=target)
     options = {
         "categorical_features": categories,

@@ -39,9 +39,10 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
-from raysynth import delimited, models, shards
+from raysynth import codecs, delimited, models, outline, shards
 from raysynth.config import TrainConfig
 from raysynth.errors import RunError, TableError
+from raysynth.guess import check, settle
 from raysynth.hashing import Ids, mix
 from raysynth.listing import listing
 from raysynth.progress import Phase, Show
@@ -51,7 +52,7 @@ from raysynth.source import Source, Unit, read
 from raysynth.stages import shuffle
 from raysynth.storage import write, write_bytes
 from raysynth.summary import SAMPLE, Summary, merge, summarise
-from raysynth.table import TableCodec, check_rows
+from raysynth.table import TableCodec, check_rows, codec_of
 
 CODES, CODECS, INPUT, SPILLED = "codes", "table.json", "table.parquet", "spilled"
 TASKS = 256
@@ -178,7 +179,11 @@ def examine(config: TrainConfig, path: Path) -> tuple[Schema, Source]:
         raise TableError(f"{config.table}: the table is empty; expected rows")
     schema = Schema.infer(source.schema, left_out(config, source.schema), config.categories)
     chosen(config).condition(source.schema)
-    check_rows(source.rows)
+    check(config.columns, schema, config.subject)
+    for column in config.columns.values():
+        if column.codec is not None:
+            codecs.get(column.codec)
+    check_rows(source.rows, config.minimum_rows)
     return schema, source
 
 
@@ -195,19 +200,37 @@ def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[T
     if has_codes(work):
         table = _codecs(work)
         return table, shards.Share(work / CODES, table.layout, 0, 1, 1).total
+    part, summary = settled(config, source, show)
+    kinds = models.get(config.family).CODECS
+    names = [codec_of(column, kinds) for column in summary.schema.columns]
+    for line in outline.lines(summary, names):
+        show.say(line)
+    table = TableCodec.fit(
+        summary, kinds, minimum=config.minimum_rows, least=config.least, modes=config.modes
+    )
+    write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
+    _encode(part, table, config.seed, work / CODES, summary.rows, show)
+    return table, summary.rows
+
+
+def settled(
+    config: TrainConfig, source: Path, show: Show, placeholder: bool = False
+) -> tuple["Part", Summary]:
+    """What is read of the table, and its summary with the kind of every column settled.
+
+    `placeholder` lets free text pass, as does that setting. Raises `TableError`, `ConfigError`.
+    """
     schema, found = examine(config, source)
     part = Part(found, chosen(config), schema.names)
-    summary = _summarise(part, schema, show)
+    summary = replace(_summarise(part, schema, show), subject=config.subject)
     if not summary.rows:
         raise TableError(
             f"{config.table}: no row is left of {found.rows:,} by --where and --fraction; choose "
             "more of them"
         )
-    kinds = {**models.get(config.family).CODECS}
-    table = TableCodec.fit(summary, kinds, least=config.least, modes=config.modes)
-    write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-    _encode(part, table, config.seed, work / CODES, summary.rows, show)
-    return table, summary.rows
+    placeholder = placeholder or config.text == "placeholder"
+    final = settle(summary, config.columns, least=config.least, placeholder=placeholder)
+    return part, replace(summary, schema=final)
 
 
 @dataclass(frozen=True)

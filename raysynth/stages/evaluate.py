@@ -34,7 +34,7 @@ def evaluate(
     report.html into the run. Raises `TableError` where a table lacks the run's columns.
     """
     show = show or Silent()
-    schema = run.table.schema
+    schema = run.table.schema.modelled  # invented columns have no likeness to judge
     real = select(real, schema)
     if train is not None and train.num_rows != run.rows:
         train = chosen(run.config).apply(train)

@@ -1,0 +1,25 @@
+"""A table to what training would take its columns for, without training."""
+
+import tempfile
+from pathlib import Path
+
+from raysynth.config import TrainConfig
+from raysynth.progress import Show, Silent
+from raysynth.stages import cluster
+from raysynth.stages.data import Table, examine, settled, stage
+from raysynth.summary import Summary
+
+
+def guess(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Summary:
+    """The table's summary, its columns' kinds settled as training would settle them.
+
+    `table` stands in for the path in the settings. Free text is told, not refused. Raises
+    `TableError` and `ConfigError` for whatever else cannot be trained on.
+    """
+    show = show or Silent()
+    with tempfile.TemporaryDirectory() as folder:  # for its owner alone
+        source = stage(config, config.table if table is None else table, Path(folder))
+        examine(config, source)  # what files tell without being read is told before Ray starts
+        cluster.connect(config.workers)
+        with cluster.own_errors():
+            return settled(config, source, show, placeholder=True)[1]
