@@ -1,6 +1,8 @@
 """A table to codes and back, and the tables that are refused."""
 
+import datetime as dt
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pytest
 
 from raysynth import models
 from raysynth.errors import ConfigError, TableError
+from raysynth.guess import settle
 from raysynth.schema import Schema, arrow_type, select
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec, check, check_rows
@@ -212,3 +215,73 @@ def test_types_come_back_from_their_text(kind: pa.DataType) -> None:
 def test_a_text_that_names_no_type_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no Arrow type that is modelled"):
         arrow_type(text)
+
+
+# -- every kind of column -------------------------------------------------------------------------
+
+
+def every_kind(rows: int = 600) -> pa.Table:
+    """A column of every type that is modelled, with nulls here and there, and what is invented."""
+    g = np.random.default_rng(0)
+    whole, null = g.integers(0, 90, rows), g.random(rows) < 0.1
+    words = pa.array(g.choice(["a", "b", "c"], rows), mask=null)
+    days = pa.array(g.integers(8_000, 20_000, rows), pa.int32(), mask=null)
+    ticks = pa.array(g.integers(0, 86_399, rows), mask=null)
+    columns = {
+        **{str(kind): pa.array(whole.astype(kind.to_pandas_dtype()), kind, mask=null)
+           for kind in (pa.int8(), pa.uint16(), pa.int64(), pa.float16(), pa.float32())},
+        **{str(kind): pa.array(whole, mask=null).cast(pa.decimal128(30, 2)).cast(kind)
+           for kind in (pa.decimal32(7, 2), pa.decimal128(30, 2), pa.decimal256(50, 2))},
+        **{str(kind): words.cast(kind)
+           for kind in (pa.string(), pa.large_string(), pa.string_view())},
+        "coded": words.cast(pa.dictionary(pa.int8(), pa.string(), ordered=True)),
+        "numbered": pa.array(whole // 9, mask=null).dictionary_encode(),
+        "yes": pa.array(whole > 30, mask=null),
+        "day": days.cast(pa.date32()),
+        "midnight": days.cast(pa.date32()).cast(pa.date64()),
+        "clock": ticks.cast(pa.int32()).cast(pa.time32("s")),
+        "nanos": ticks.cast(pa.time64("ns")),
+        "zoned": ticks.cast(pa.timestamp("ms", "Europe/Oslo")),
+        "span": ticks.cast(pa.duration("us")),
+        "key": pa.array(np.arange(rows) + 900, pa.int32()),
+        "mail": [f"jon{number}@corp.invalid" for number in range(rows)],
+        "one": pa.array([7] * rows, pa.int16()),
+        "same": pa.array(["x"] * rows).dictionary_encode(),
+        "now": pa.array([dt.datetime(2024, 2, 29)] * rows, pa.timestamp("us", "UTC")),  # noqa: DTZ001
+        "always": [True] * rows,
+    }  # fmt: skip
+    return pa.table(columns)
+
+
+def test_every_type_comes_back_by_schema_equality() -> None:
+    table = every_kind()
+    summary = summarise(table, ids(600), Schema.infer(table.schema))
+    summary = replace(summary, schema=settle(summary))
+    codec = TableCodec.fit(summary, KINDS)
+    codec = TableCodec.from_json(json.loads(json.dumps(codec.to_json(), allow_nan=False)))
+    back = codec.decode(codec.encode(table, ids(600), seed=0), ids(600), seed=0)
+    back.validate(full=True)
+    assert back.schema.equals(table.schema)
+    invented = {"key", "mail"}
+    for name in table.schema.names:
+        assert back.column(name).null_count == table.column(name).null_count, name
+        told, found = (side.column(name).to_pylist() for side in (table, back))
+        same = np.mean([a == b for a, b in zip(told, found, strict=True)])
+        assert same == 0 if name in invented else same > 0.8, name
+    dictionary = back.column("coded").chunk(0).dictionary.to_pylist()
+    assert dictionary == ["a", "b", "c"], "kept values are the dictionary, in order"
+    assert dict(zip(codec.schema.names, codec.names, strict=True))["one"] == "constant"
+
+
+def test_a_table_with_nothing_to_learn_from_is_refused() -> None:
+    table = pa.table({"key": range(200), "one": [5] * 200})
+    summary = summarise(table, ids(200), Schema.infer(table.schema))
+    with pytest.raises(TableError, match="no column to learn from"):
+        TableCodec.fit(replace(summary, schema=settle(summary)), KINDS)
+
+
+def test_the_least_number_of_rows_is_a_setting() -> None:
+    summary = summarised(c=[1.5, 2.5] * 20)
+    with pytest.raises(TableError, match=r"at least 100 rows are needed \(minimum_rows"):
+        TableCodec.fit(summary, KINDS)
+    assert TableCodec.fit(summary, KINDS, minimum=40).schema.names == ("c",)
