@@ -40,11 +40,16 @@ class File:
     def open(self) -> pa.NativeFile:
         """The file, for reading. Raises `StorageError` where it is not what was listed."""
         self.check()
-        return Place(self.path).open()
+        return self.place.open()
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place.of(self.path)
 
     def check(self) -> None:
         """Raise `StorageError` where the file is gone, or of another size or time."""
-        info = Place(self.path).info()
+        info = self.place.info()
         if info.type == fs.FileType.NotFound:
             raise StorageError(
                 f"{self.path}: cannot be read any more, it is gone since it was listed; put the "
@@ -150,11 +155,12 @@ def _below(folder: Place, above: tuple[str, ...]) -> Iterator[_Found]:
 
 def _matched(folder: Place, above: tuple[str, ...], pattern: tuple[str, ...]) -> Iterator[_Found]:
     """Files below `folder` that the pattern matches, a folder being matched with all below it."""
-    if not pattern or pattern[0] == "**":
+    if folder.bucket or not pattern or pattern[0] == "**":
         for found in _below(folder, above):
             if _matches(found[1][len(above) :], pattern):
                 yield found
         return
+    # Folder by folder, so that what the pattern does not name is not walked through.
     for info in folder.filesystem.get_file_info(fs.FileSelector(folder.path, recursive=False)):
         name = info.base_name
         if not fnmatchcase(name, pattern[0]):
@@ -177,7 +183,8 @@ def _split(place: Place) -> tuple[Place, tuple[str, ...]]:
     """The deepest folder without a wildcard, and the rest."""
     parts = place.text.split("/")
     first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
-    return Place("/".join(parts[:first]) or "/"), tuple(part for part in parts[first:] if part)
+    root = Place.of("/".join(parts[:first]) or "/")
+    return root, tuple(part for part in parts[first:] if part)
 
 
 def _file(place: Place, info: fs.FileInfo, folders: Sequence[str]) -> File:

@@ -12,7 +12,7 @@ whatever the layout: the memory of a worker does not depend on it.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,30 +50,60 @@ class Piece:
 
         Raises `StorageError` where the file is not what was listed, or damaged.
         """
-        try:
-            with self.file.open() as opened, self._parquet(opened, whole) as file:
+        groups = list(range(self.first, self.last))
+
+        def tables(opened: pa.NativeFile, done: int) -> Iterator[pa.Table]:
+            # What fits is fetched at once; of a large row group a buffer of each column is held.
+            buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
+            with pq.ParquetFile(opened, **buffer) as file:
                 stream = file.iter_batches(
-                    batch_size=size,
-                    row_groups=list(range(self.first, self.last)),
-                    columns=list(columns),
-                    use_threads=False,
+                    batch_size=size, row_groups=groups, columns=list(columns), use_threads=False
                 )
-                yield from _cut(stream, self.skip, self.skip + self.rows)
+                yield from _cut(stream, self.skip + done, self.skip + self.rows)
+
+        try:
+            self.file.check()
+            yield from _resumed(self.file.place, tables)
         except (OSError, pa.ArrowException) as error:
-            groups = f"row group {self.first}"
-            if self.last - self.first > 1:
-                groups = f"row groups {self.first} to {self.last - 1}"
+            named = f"row group {self.first}"
+            if len(groups) > 1:
+                named = f"row groups {self.first} to {self.last - 1}"
             raise StorageError(
-                f"{self.file.path}: {groups} cannot be read any more "
+                f"{self.file.path}: {named} cannot be read any more "
                 f"({type(error).__name__}); put the file back as it was and repeat the command"
             ) from None
 
-    @staticmethod
-    def _parquet(opened: pa.NativeFile, whole: bool) -> pq.ParquetFile:
-        # What fits is fetched at once; of a large row group a buffer of each column is held.
-        if whole:
-            return pq.ParquetFile(opened, pre_buffer=True)
-        return pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)
+
+Tables = Callable[[pa.NativeFile, int], Iterator[pa.Table]]
+
+
+def _resumed(place: Place, tables: Tables) -> Iterator[pa.Table]:
+    """What `tables` makes of an open file past the rows that are done.
+
+    Where the store goes away under it, it goes on after the last table that was whole.
+    """
+    if not place.bucket:
+        with place.open() as file:
+            yield from tables(file, 0)
+        return
+    from raysynth import client
+
+    done, stream = 0, None
+
+    def following() -> pa.Table | None:
+        nonlocal stream
+        try:
+            if stream is None:
+                stream = tables(place.filesystem.open_input_file(place.path), done)
+            return next(stream, None)
+        except OSError:
+            stream = None
+            raise
+
+    with client.told_of_bucket(place.bucket, place.key):
+        while (table := client.patiently(following)) is not None:
+            yield table
+            done += table.num_rows
 
 
 def _cut(stream: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.Table]:
@@ -205,14 +235,19 @@ class _Footer:
 
 def _footer(file: File) -> _Footer:
     try:
-        with file.open() as opened, pq.ParquetFile(opened) as parquet:
-            groups = map(parquet.metadata.row_group, range(parquet.num_row_groups))
-            sizes = tuple((group.num_rows, group.total_byte_size) for group in groups)
-            return _Footer(parquet.schema_arrow.remove_metadata(), sizes)
+        file.check()
+        return file.place.read(_footer_of)
     except (OSError, pa.ArrowException) as error:
         raise TableError(
             f"{file.path}: not a Parquet table ({reason(error)}); expected a .parquet or .csv file"
         ) from None
+
+
+def _footer_of(opened: pa.NativeFile) -> _Footer:
+    with pq.ParquetFile(opened) as parquet:
+        groups = map(parquet.metadata.row_group, range(parquet.num_row_groups))
+        sizes = tuple((group.num_rows, group.total_byte_size) for group in groups)
+        return _Footer(parquet.schema_arrow.remove_metadata(), sizes)
 
 
 def _apart(first: pa.Schema, other: pa.Schema) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysynth import source
-from raysynth.errors import StorageError, TableError
+from raysynth.errors import RaysynthError, StorageError, TableError
 from raysynth.listing import Listing, listing
 from raysynth.selection import WHOLE
 from raysynth.source import Source, Unit, read
@@ -134,7 +134,7 @@ def test_what_is_not_readable_is_told(
         (public / name).chmod(0)
     (public / "folder").mkdir(mode=0)
     for name in ("t.parquet", "t.csv", "folder/t.csv", "folder/t.parquet", "folder", "folder/*"):
-        with outsider(), pytest.raises(TableError, match="permission denied"):
+        with outsider(), pytest.raises(RaysynthError, match="permission denied"):
             read(public / name)
 
 

@@ -4,9 +4,9 @@ Both passes read the same units (`source`), so a row's id, and with it every ran
 same whatever the number of workers, the order they finish in, and retries.
 
 **Summary.** A task summarises its units batch by batch and gives one summary; the driver merges
-them as a tree. Of a batch only rows that can be in the table's sample are kept: those whose hash is
-below a bound that about `SAMPLE` rows of the table stay under, so a table's tasks together send
-little more than one sample, however many they are.
+them, many at once. Of a batch only rows that can be in the table's sample are kept: those whose
+hash is below a bound that a little more than `SAMPLE` rows of the table stay under. So all tasks
+together send little more than one sample, however many they are.
 
 **Shuffle.** The order of the codes is that of a one-to-one hash of the row id (`shuffle`): a task
 encodes its units and spills the codes by ranges of the hash; one task a range sorts its rows and
@@ -26,7 +26,6 @@ with the number of rows.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,12 +49,12 @@ from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import Source, Unit, read
 from raysynth.stages import shuffle
-from raysynth.storage import write, write_bytes
+from raysynth.storage import Place, write, write_bytes
 from raysynth.summary import SAMPLE, Summary, merge, summarise
 from raysynth.table import TableCodec, check_rows, codec_of
 
 CODES, CODECS, INPUT, SPILLED = "codes", "table.json", "table.parquet", "spilled"
-TASKS = 256
+TASKS, MERGED = 256, 64
 MARGIN = 8.0  # standard deviations by which the rows below a bound exceed the sample
 _SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
 
@@ -79,7 +78,7 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
         rows = delimited.tables(found.files, schema, kept)
         write(chain([schema.empty_table()], rows), work / INPUT)
     elif isinstance(table, ray.data.Dataset):
-        return _stage_dataset(config, table, work / "table")
+        return _stage_dataset(config, table, work / INPUT)
     else:
         whole = collect(table)
         Schema.infer(whole.schema, left_out(config, whole.schema), config.categories)
@@ -87,23 +86,38 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
     return work / INPUT
 
 
-def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, folder: Path) -> Path:
-    """Write a Ray Dataset once, in its order: a row's id is its place in what is written."""
+def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, path: Path) -> Path:
+    """Write a Ray Dataset once, block by block in its order, by which its rows are numbered."""
     arrow = getattr(table.schema(), "base_schema", None)
-    if not isinstance(arrow, pa.Schema):
-        arrow = pa.schema([(name, pa.null()) for name in table.columns() or []])
-    else:
+    if isinstance(arrow, pa.Schema):
         Schema.infer(arrow, left_out(config, arrow), config.categories)
+    else:
+        arrow = pa.schema([(name, pa.null()) for name in table.columns() or []])
     cut = table.map_batches(
         _emptied, fn_args=(_needed(config, arrow),), batch_format="pyarrow", batch_size=None
     )
     options = cut.context.execution_options
     before, options.preserve_order = options.preserve_order, True
     try:
-        cut.write_parquet(str(folder))  # a file a task, named by the task's number
+        write(_alike(cut.iter_batches(batch_size=None, batch_format="pyarrow")), path)
     finally:
         options.preserve_order = before
-    return folder
+    return path
+
+
+def _alike(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of one schema. Raises `TableError` naming a column of which a block differs."""
+    first: pa.Schema | None = None
+    for table in tables:
+        first = table.schema.remove_metadata() if first is None else first
+        for field in first:
+            kinds = [other.type for other in table.schema if other.name == field.name]
+            if kinds != [field.type]:
+                raise TableError(
+                    f"column '{field.name}' of the Dataset is {field.type} in one block and "
+                    f"{kinds[0] if kinds else 'absent'} in another; give it one type"
+                )
+        yield table.select(first.names).replace_schema_metadata(None)
 
 
 def chosen(config: TrainConfig) -> Selection:
@@ -169,8 +183,8 @@ def collect(table: Table) -> pa.Table:
     return table
 
 
-def examine(config: TrainConfig, path: Path) -> tuple[Schema, Source]:
-    """The columns to model, and the table's units, from the files' footers alone.
+def examine(config: TrainConfig, path: Path) -> tuple[Schema, "Part"]:
+    """The columns to model, and what is read of the table, from the files' footers alone.
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
     """
@@ -184,7 +198,7 @@ def examine(config: TrainConfig, path: Path) -> tuple[Schema, Source]:
         if column.codec is not None:
             codecs.get(column.codec)
     check_rows(source.rows, config.minimum_rows)
-    return schema, source
+    return schema, Part(source, chosen(config), schema.names)
 
 
 def has_codes(work: Path) -> bool:
@@ -209,7 +223,7 @@ def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[T
         summary, kinds, minimum=config.minimum_rows, least=config.least, modes=config.modes
     )
     write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-    _encode(part, table, config.seed, work / CODES, summary.rows, show)
+    _encode(part, table, config.seed, work, summary.rows, show)
     return table, summary.rows
 
 
@@ -220,13 +234,12 @@ def settled(
 
     `placeholder` lets free text pass, as does that setting. Raises `TableError`, `ConfigError`.
     """
-    schema, found = examine(config, source)
-    part = Part(found, chosen(config), schema.names)
-    summary = replace(_summarise(part, schema, show), subject=config.subject)
+    schema, part = examine(config, source)
+    summary = replace(summarised(part, schema, show), subject=config.subject)
     if not summary.rows:
         raise TableError(
-            f"{config.table}: no row is left of {found.rows:,} by --where and --fraction; choose "
-            "more of them"
+            f"{config.table}: no row is left of {part.source.rows:,} by --where and --fraction; "
+            "choose more of them"
         )
     placeholder = placeholder or config.text == "placeholder"
     final = settle(summary, config.columns, least=config.least, placeholder=placeholder)
@@ -273,7 +286,8 @@ def _codecs(work: Path) -> TableCodec:
         ) from None
 
 
-def _summarise(part: Part, schema: Schema, show: Show, margin: float = MARGIN) -> Summary:
+def summarised(part: Part, schema: Schema, show: Show, margin: float = MARGIN) -> Summary:
+    """The summary of all that is read of a table, in one pass."""
     expected = SAMPLE + margin * SAMPLE**0.5
     known = part.selection.where is None and expected < part.rows
     bound = np.uint64(expected / part.rows * 2**64) if known else None
@@ -294,7 +308,7 @@ def _summarise(part: Part, schema: Schema, show: Show, margin: float = MARGIN) -
         summary = folded(shown())
     if len(summary.hashes) < min(SAMPLE, summary.rows):
         # Fewer rows than were to be expected lie below the bound: their hashes are no accident.
-        return _summarise(part, schema, show, margin=np.inf)
+        return summarised(part, schema, show, margin=np.inf)
     return summary
 
 
@@ -305,20 +319,18 @@ def _summary(table: pa.Table, ids: Ids, schema: Schema, bound: np.uint64 | None)
 
 
 def folded(summaries: Iterable[Summary]) -> Summary:
-    """All of at least one summary merged as a tree, each held until another of its height comes."""
-    held: list[tuple[int, Summary]] = []
+    """All of at least one summary, merged as they come, as many together as rows of one sample."""
+    held: list[Summary] = []
     for summary in summaries:
-        height, merged = 0, summary
-        while held and held[-1][0] == height:
-            merged = held.pop()[1].merge(merged)
-            height += 1
-        held.append((height, merged))
-    return merge(summary for _, summary in held)
+        held.append(summary)
+        if sum(len(part.hashes) for part in held) > 4 * SAMPLE or len(held) > MERGED:
+            held = [merge(held)]
+    return merge(held)
 
 
-def _encode(part: Part, table: TableCodec, seed: int, folder: Path, rows: int, show: Show) -> None:
+def _encode(part: Part, table: TableCodec, seed: int, work: Path, rows: int, show: Show) -> None:
     text = json.dumps(table.to_json())
-    spilled = folder.with_name(SPILLED)
+    folder, spilled = work / CODES, work / SPILLED
     buckets = shuffle.buckets_of(rows, _row_bytes(table))
 
     def spill(batches: Iterator[Batch]) -> Iterator[pa.Table]:
@@ -337,7 +349,6 @@ def _encode(part: Part, table: TableCodec, seed: int, folder: Path, rows: int, s
                 name, count = shards.write(packed, folder)
                 yield pa.table({"name": [name], "rows": [count]})
 
-    folder.mkdir(parents=True, exist_ok=True)
     note = f"{_row_bytes(table)} bytes a row"
     with show.phase("encode", rows) as phase:
         names = [name for name, _ in _counted(part.over(spill), phase, note)]
@@ -348,7 +359,7 @@ def _encode(part: Part, table: TableCodec, seed: int, folder: Path, rows: int, s
         pieces = _counted(sorted_, phase, note)
     done = sum(count for _, count in pieces)
     assert done == rows, f"{done} of {rows} rows were encoded"
-    shutil.rmtree(spilled, ignore_errors=True)
+    Place.of(spilled).remove()
     shards.publish(folder, pieces)
 
 

@@ -74,5 +74,8 @@ def _cut(packed: pa.Table, buckets: int) -> bytes:
 
 
 def _read(path: Path, bucket: int) -> pa.Table:
-    with Place.of(path).open() as file, pa.ipc.open_file(file) as batches:
-        return pa.Table.from_batches([batches.get_batch(bucket)])
+    def batch(file: pa.NativeFile) -> pa.Table:
+        with pa.ipc.open_file(file) as batches:
+            return pa.Table.from_batches([batches.get_batch(bucket)])
+
+    return Place.of(path).read(batch)

@@ -92,7 +92,7 @@ def test_every_row_is_encoded_exactly_once_and_as_the_core_encodes_it(
 def test_the_summary_over_ray_data_is_that_of_the_core(people: pa.Table, tmp_path: Path) -> None:
     found = Source.of(_seven_groups(people, tmp_path))
     schema = Schema.infer(found.schema)
-    on_ray = data._summarise(data.Part(found, WHOLE, schema.names), schema, Silent())
+    on_ray = data.summarised(data.Part(found, WHOLE, schema.names), schema, Silent())
     core = summarise(people, np.arange(people.num_rows, dtype=np.uint64), schema)
     assert on_ray.to_bytes() == core.to_bytes()
 
@@ -138,7 +138,7 @@ def test_the_summary_of_more_rows_than_its_sample_is_that_of_the_core(
     found = Source.of(tmp_path / "t.parquet")
     schema = Schema.infer(found.schema)
     part = data.Part(found, WHOLE, schema.names)
-    on_ray = data._summarise(part, schema, Silent(), margin)
+    on_ray = data.summarised(part, schema, Silent(), margin)
     core = summarise(table, np.arange(rows, dtype=np.uint64), schema)
     assert on_ray.to_bytes() == core.to_bytes()
 
