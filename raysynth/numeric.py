@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raysynth.arrays import plain_type, restored
 from raysynth.errors import TableError
 from raysynth.hashing import Floats
 from raysynth.schema import arrow_type
@@ -58,16 +59,8 @@ def distinct(holders: NDArray[np.int64]) -> int:
 
 
 def null_share(column: ColumnSummary, least: int) -> float:
-    """The share of rows that are null, or 0 where fewer than `least` distinct holders have one.
-
-    Holders are known of the sample only: where none has two rows of it, rows are counted instead,
-    of the whole table.
-    """
-    nulls = column.counters.nulls
-    missing = np.asarray(column.sample.is_null())
-    apart = distinct(column.holders) == len(column.holders)
-    shared = nulls if apart else distinct(column.holders[missing])
-    return nulls / column.rows if shared >= least else 0.0
+    """The share of rows that are null, or 0 where fewer than `least` are known to hold one."""
+    return column.counters.nulls / column.rows if column.null_holders >= least else 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ class Scale:
 
         Raises `TableError` where fewer than 2 `least` distinct holders have a value.
         """
-        kind, ticks = column.column.type, read(column.sample)
+        name, kind, ticks = str(column.column.type), column.sample.type, read(column.sample)
         there = ~np.asarray(column.sample.is_null())
         if pa.types.is_floating(kind):
             there &= ~np.isnan(ticks)
@@ -102,18 +95,18 @@ class Scale:
         inside = (ticks >= ticks[low]) & (ticks <= ticks[high])
         if pa.types.is_floating(kind):
             ends = float(ticks[low]), float(ticks[high])
-            return cls(str(kind), *ends, decimals=_decimals(ticks[inside], kind))
+            return cls(name, *ends, decimals=_decimals(ticks[inside], kind))
         local = _midnights(values.filter(pa.array(inside)))
         if local:
             ticks = read(pc.local_timestamp(values))
         lower, upper = int(ticks[low]), int(ticks[high])
         step = _step(ticks[inside], kind)
-        return cls(str(kind), lower, upper, step, _origin(lower, upper, step), local)
+        return cls(name, lower, upper, step, _origin(lower, upper, step), local)
 
     @cached_property
     def kind(self) -> pa.DataType:
-        """The Arrow type."""
-        return arrow_type(self.type)
+        """The Arrow type of what is encoded: the column's own, without an encoding."""
+        return plain_type(arrow_type(self.type))
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -149,6 +142,9 @@ class Scale:
 
     def values(self, floats: Floats) -> pa.Array:
         """Values (B,) nearest to `floats` (B,), rounded and cut to the range; NaN gives null."""
+        return restored(self._plain(floats), arrow_type(self.type))
+
+    def _plain(self, floats: Floats) -> pa.Array:
         nulls = np.isnan(floats)
         lower, upper = self.ends
         floats = np.where(nulls, lower, np.clip(floats, lower, upper))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raysynth.hashing import Chance
-from raysynth.schema import TYPES, Column, Kind, Schema, arrow_type
-from raysynth.summary import ColumnSummary, Counters, summarise
+from raysynth.hashing import Chance, mix
+from raysynth.schema import Column, Kind, Schema, arrow_type
+from raysynth.summary import ColumnSummary, summarise
 
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DECIMALS = ("decimal32(7, 2)", "decimal64(18, 4)", "decimal128(38, 10)", "decimal256(60, 0)")
@@ -132,15 +133,14 @@ def kind_of(kind: pa.DataType) -> Kind:
 
 
 def summarised(values: pa.Array, kind: Kind | None = None, holders: Any = None) -> ColumnSummary:
-    """The summary of a table of this one column, "c"."""
-    column, rows = Column("c", kind or kind_of(values.type), values.type), len(values)
-    if holders is None and str(values.type) in TYPES:
-        ids = np.arange(rows, dtype=np.uint64)
-        return summarise(pa.table({"c": values}), ids, Schema((column,)))["c"]
-    whose = np.arange(rows) if holders is None else np.asarray(holders)
-    return ColumnSummary(
-        column, rows, Counters(values.null_count, 0, None, None, None, None), values, whose
-    )
+    """The summary of a table of this one column, "c"; `holders` (B,) says whose each row is."""
+    column, ids = Column("c", kind or kind_of(values.type), values.type), np.arange(len(values))
+    ids = ids.astype(np.uint64)
+    found = summarise(pa.table({"c": values}), ids, Schema((column,)))["c"]
+    if holders is None:
+        return found
+    whose = np.asarray(holders)[np.argsort(mix(ids, seed=0), kind="stable")]
+    return replace(found, holders=whose, grouped=True)
 
 
 def chance(rows: int, seed: int = 0) -> Chance:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth.codecs import ColumnCodes, bins, constant, minmax
+from raysynth.codecs import ColumnCodes, bins, constant, minmax, modes
 from raysynth.errors import TableError
 from raysynth.summary import Summary
-from tests.columns import chance, summarised
+from tests.columns import as_floats, chance, summarised
 
 LEAST = 10
 
@@ -106,6 +106,18 @@ def test_null_is_a_choice_where_there_are_enough(nulls: int) -> None:
     assert (codec.index_of(None), codec.index_of(5)) == (1, None)
     assert back.is_null().equals(values.is_null())
     assert not codes.scalars[100:].any()
+
+
+@pytest.mark.parametrize("codec", [bins, minmax, modes])
+@pytest.mark.parametrize("kind", [pa.float32(), pa.int16(), pa.timestamp("s", tz="UTC")])
+def test_a_dictionary_of_numbers_comes_back_as_one(codec: Any, kind: pa.DataType) -> None:
+    plain = pa.array([*range(50), None] * 10, pa.int64()).cast(kind)
+    values = plain.dictionary_encode()
+    fitted = codec.Codec.fit(summarised(values, "number"), least=LEAST)
+    assert codec.Codec.from_json(fitted.to_json()) == fitted
+    back = fitted.decode(fitted.encode(plain, chance(510)), chance(510))
+    assert back.type == values.type
+    assert np.allclose(as_floats(back.dictionary_decode()), as_floats(plain), equal_nan=True)
 
 
 # -- constant -----------------------------------------------------------------------------------

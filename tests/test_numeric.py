@@ -41,8 +41,9 @@ def summary(values: pa.Array, holders: Any = None) -> ColumnSummary:
     """What a codec is fitted on, of a table that is all in the sample."""
     rows = len(values)
     whose = np.arange(rows) if holders is None else np.asarray(holders)
-    counters = Counters(values.null_count, 0, None, None, None, None)
-    return ColumnSummary(Column("c", "number", values.type), rows, counters, values, whose)
+    counters, grouped = Counters(values.null_count, 0, None, None, None), holders is not None
+    column = Column("c", "number", values.type)
+    return ColumnSummary(column, rows, counters, values, whose, grouped)
 
 
 def whole(array: pa.Array) -> list[int | None]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raysynth.arrays import plain_type, restored
 from raysynth.codecs import ColumnCodes
 from raysynth.errors import TableError
 from raysynth.hashing import Chance
@@ -35,9 +36,7 @@ class Codec:
 
         Raises `TableError` where there is another, or null, or too few hold it.
         """
-        name, kind, sample = column.column.name, column.column.type, column.sample
-        if pa.types.is_dictionary(kind):
-            sample = sample.cast(kind.value_type)
+        name, sample = column.column.name, column.sample
         known = sample.drop_null()
         counted = is_numeric(known.type)  # Arrow has no way to count some of these
         count = len(np.unique(read(known)) if counted else pc.unique(known))
@@ -54,7 +53,7 @@ class Codec:
                 f"leave it out with --drop '{name}'"
             )
         one = known.slice(0, 1)
-        return cls(str(kind), read(one).item() if counted else one[0].as_py())
+        return cls(str(column.column.type), read(one).item() if counted else one[0].as_py())
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -91,14 +90,9 @@ class Codec:
     @cached_property
     def _one(self) -> pa.Array:
         kind = arrow_type(self.type)
-        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if is_numeric(inner):
-            wide = object if isinstance(self.value, int) and abs(self.value) >= 2**63 else None
-            wide = np.uint64 if inner == pa.uint64() else wide
-            one = write(inner, np.array([self.value], wide), np.zeros(1, np.bool_))
-        else:
-            one = pa.array([self.value], inner)
-        if inner == kind:
-            return one
-        place = pa.array([0], kind.index_type)
-        return pa.DictionaryArray.from_arrays(place, one, ordered=kind.ordered)
+        inner = plain_type(kind)
+        if not is_numeric(inner):
+            return restored(pa.array([self.value], inner), kind)
+        wide = object if isinstance(self.value, int) and abs(self.value) >= 2**63 else None
+        ticks = np.array([self.value], np.uint64 if inner == pa.uint64() else wide)
+        return restored(write(inner, ticks, np.zeros(1, np.bool_)), kind)
