@@ -11,11 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from raysynth import outline
+from raysynth.arrays import is_whole
 from raysynth.config import ColumnConfig, TrainConfig
 from raysynth.errors import ConfigError, TableError
 from raysynth.guess import check, settle
 from raysynth.schema import Column, Schema
 from raysynth.summary import Summary, summarise
+from tests.columns import read, real_tables
 
 ROWS = 2_000
 G = np.random.default_rng(0)
@@ -299,3 +301,53 @@ def test_toml_goes_back_in_as_settings_and_gives_the_same_kinds() -> None:
         (c.name, c.kind, c.form) for c in schema.columns
     ]
     assert TrainConfig.load(None, tomllib.loads(config.to_toml())).columns == config.columns
+
+
+# -- real tables ----------------------------------------------------------------------------------
+
+# What is no plain number or category: by kind, columns; and whole numbers that are categories.
+REAL: dict[str, dict[str, set[str]]] = {
+    "adult_train": {},
+    "covertype": {
+        "codes": {
+            "Cover_Type",
+            *(f"Wilderness_Area{i}" for i in range(1, 5)),
+            *(f"Soil_Type{i}" for i in range(1, 41)),
+        }
+    },
+    "news": {
+        "codes": {
+            *(
+                f"weekday_is_{day}day"
+                for day in ["mon", "tues", "wednes", "thurs", "fri", "satur", "sun"]
+            ),
+            *(
+                f"data_channel_is_{c}"
+                for c in ["lifestyle", "entertainment", "bus", "socmed", "tech", "world"]
+            ),
+            "is_weekend",
+        }
+    },
+    "customers": {
+        "identifier": {"CustomerKey"},
+        "personal": {"FirstName", "LastName", "EmailAddress"},
+        "time": {"BirthDate"},
+    },
+    "intrusion": {
+        "codes": {"land", "logged_in", "root_shell", "is_guest_login"},
+        "constant": {"num_outbound_cmds", "is_host_login"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", real_tables())
+def test_real_tables(name: str) -> None:
+    """On all rows: flags and codes become categories, counts and measures do not."""
+    table = read(real_tables()[name], rows=10**7)
+    schema = settle(summarised(table))
+    expected = REAL[name]
+    codes = {c.name for c in schema.columns if c.kind == "category" and is_whole(c.type)}
+    assert codes == expected.get("codes", set())
+    assert {c.name for c in schema.columns if c.codec} == expected.get("constant", set())
+    for kind in ("identifier", "personal", "time", "text"):
+        assert {c.name for c in schema.columns if c.kind == kind} == expected.get(kind, set())
