@@ -13,7 +13,7 @@ value at least `least` hold; *named* looks at the words of the column's name):
    measures: education-num, counts, fnlwgt.
 5. Text: personal data (named, and of its form; e-mail addresses, card numbers, IPs and social
    security numbers by form alone); identifiers (UUIDs; distinct, without spaces, with digits or
-   named id); free text (several words, mostly distinct); else categories.
+   named id, and no fractions); free text (several words, mostly distinct); else categories.
 
 A name counts as personal however many share it. A city or postcode that many share is a category
 like any other. Free text, and text no value of which is shared, is refused by name.
@@ -108,6 +108,8 @@ def check(overrides: Mapping[str, ColumnConfig], schema: Schema, subject: str | 
 
 def _guess(facts: Facts) -> Column:
     part, column = facts.part, facts.column
+    if part.counters.nulls == part.rows:
+        return replace(column, why="no value at all")
     if _codec(part):
         return replace(column, why="one value in every row")
     kind = plain_type(column.type)
@@ -152,7 +154,8 @@ def _guess_text(facts: Facts) -> Column:
     if facts.like(_UUID) >= NEARLY and facts.shared < MOSTLY:
         return replace(column, kind="identifier", why="UUIDs")
     spaced = facts.like(r"\s")
-    tidy = spaced < 0.01 and (facts.named_id or facts.like(r"\d") >= 0.9)
+    measured = facts.like(r"^[+-]?\d*[.,]\d+$") >= MOSTLY  # numbers that one bad cell made text
+    tidy = spaced < 0.01 and not measured and (facts.named_id or facts.like(r"\d") >= 0.9)
     if facts.unique >= NEARLY and tidy:
         return replace(column, kind="identifier", why="distinct, without spaces")
     if facts.named_id and tidy and facts.shared < MOSTLY:

@@ -106,12 +106,13 @@ NAMES = ["Ann Lee", "Bo Ek", "Cy O'Neil", "Di van Dam", "Éva Nagy-Kis"]
         ("phone", ["mobile", "landline"] * 800, "category", None),
         ("product name", ["Blue shirt", "Red sock"] * 800, "category", None),
         ("mail", ["yes", "no"] * 800, "category", None),
+        ("id", [None] * 200, "category", None),
         # Free text.
         ("review", texts("I bought number {} and like it"), "text", "text"),
     ],
 )  # fmt: skip
 def test_rules(name: str, cells: Any, kind: str, form: str | None) -> None:
-    column = guessed(name, cells)
+    column = guessed(name, cells, pa.string() if cells[0] is None else None)
     assert (column.kind, column.form, column.codec) == (kind, form, None), column.why
     assert column.why
 
@@ -179,6 +180,9 @@ def test_free_text_and_text_nobody_shares_are_refused_by_name_with_the_way_out()
     assert [column.kind for column in kept.columns] == ["number", "text", "text"]
     one = {name: ColumnConfig(kind="text") for name in ("Title", "Review Text")}
     assert settle(summarised(table), one)["Title"].form == "text"
+    weights = [f"{n / 7}" for n in UNIQUE]
+    with pytest.raises(TableError, match="column 'x': no value is shared by 10"):
+        settle(summarised(pa.table({"x": weights})))
     rare = ["".join(chr(97 + int(c)) for c in str(n)) for n in UNIQUE]
     with pytest.raises(TableError, match="column 'who': no value is shared by 10") as told:
         settle(summarised(pa.table({"who": rare})))

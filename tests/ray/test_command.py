@@ -31,7 +31,9 @@ checkpoint_s = 0.1
 batch = 100
 """
 LINES = (
-    r"(summarise|encode|train|save): [\d,]+ rows in [\d.]+ s( · .+)?",
+    r"(summarise|encode|shuffle|train|save): [\d,]+ rows in [\d.]+ s( · .+)?",
+    r"column +kind +codec +distinct +nulls +why",
+    r"[a-z-]+ +(number|category) +[a-z]+ +[\d,]+\+? +[\d,]+  .+",
     r"resuming 'story' from epoch \d+ of 60",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",
     r"stopped after epoch \d+; repeat the command to resume",

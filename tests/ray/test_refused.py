@@ -58,14 +58,17 @@ def _with(people: pa.Table, column: Any, path: Path) -> Path:
     return path
 
 
+def _spelled(number: int) -> str:
+    return "sentinel" + "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
 COLUMNS = {
     "all null": (pa.nulls(600, pa.string()), "is all null"),
     "all nan": (pa.array([np.nan] * 600), "is all null"),
-    "one number": (pa.array([NUMBER] * 600), "has one value only"),
-    "one word": (pa.array([SENTINEL] * 600), "has one value only"),
     "infinite": (pa.array([NUMBER, np.inf, -np.inf] * 200), "holds 400 infinite values; make"),
     "few numbers": (pa.array([NUMBER, 1.0] + [None] * 598), "has 2 values that are not null"),
-    "identifiers": (pa.array([f"{SENTINEL}-{n}" for n in range(600)]), "looks like an identifier"),
+    "sentences": (pa.array([f"{SENTINEL} said {n}" for n in range(600)]), "free text"),
+    "own words": (pa.array([_spelled(n) for n in range(600)]), "no value is shared by 10 rows"),
 }
 
 
@@ -81,10 +84,10 @@ def test_a_column_that_cannot_be_modelled_is_named_with_the_way_out(
 def test_a_bad_cell_that_makes_a_csv_column_text_is_not_told(
     refused: Callable[..., None], people: pa.Table, tmp_path: Path
 ) -> None:
-    pa.csv.write_csv(people.append_column("odd", pa.array(range(600))), tmp_path / "t.csv")
+    pa.csv.write_csv(people.append_column("odd", pa.array(np.arange(600) / 7)), tmp_path / "t.csv")
     with (tmp_path / "t.csv").open("a") as file:
         file.write("," * people.num_columns + f"{SENTINEL}\n")
-    refused(tmp_path / "t.csv", "column 'odd'", "looks like an identifier", "--drop 'odd'")
+    refused(tmp_path / "t.csv", "column 'odd'", "no value is shared", "--drop 'odd'")
 
 
 def test_damaged_pages_of_a_parquet_file_are_told_by_file_and_row_groups(
