@@ -11,7 +11,7 @@ from raysynth.config import TrainConfig
 from raysynth.judge import Report
 from raysynth.progress import Show
 from raysynth.sampler import Sampler
-from raysynth.stages.data import Table
+from raysynth.stages.staging import Table
 
 
 class Run(folder.Run):
@@ -37,11 +37,11 @@ class Run(folder.Run):
         seed: int = 0,
     ) -> Report:
         """Judge the run against `real` rows it was not trained on; see `stages.evaluate`."""
-        from raysynth.stages import data
+        from raysynth.stages import staging
         from raysynth.stages.evaluate import evaluate
 
-        trained = None if train is None else data.collect(train)
-        return evaluate(self, data.collect(real), trained, target, seed)
+        trained = None if train is None else staging.collect(train)
+        return evaluate(self, staging.collect(real), trained, target, seed)
 
 
 def train(table: Table, family: str = "ctgan", *, show: Show | None = None, **settings: Any) -> Run:

@@ -11,10 +11,9 @@ more would cost more than they bring). A batch is at most `ROWS` rows and about 
 whatever the layout: the memory of a worker does not depend on it.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,161 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth import delimited
-from raysynth.errors import StorageError, TableError
+from raysynth.errors import TableError
 from raysynth.hashing import Ids
-from raysynth.listing import NULL, File, Listing, check_names, listing
+from raysynth.listing import File, Listing, check_names, listing
 from raysynth.selection import WHOLE, Selection
 from raysynth.storage import Place, reason
+from raysynth.units import Piece, Unit
 from raysynth.where import Where
 
 ROWS, BYTES = 2**17, 64 * 2**20
 FEW, SLICES, SLICE_ROWS = 16, 4, 2**18
 THREADS = 16
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of one file: in the row groups from `first` to before `last`, `rows` past `skip`."""
-
-    file: File
-    first: int
-    last: int
-    skip: int
-    rows: int
-
-    def batches(self, columns: Sequence[str], size: int, whole: bool) -> Iterator[pa.Table]:
-        """The rows in batches of at most `size`; `whole` says that the row groups fit in memory.
-
-        Raises `StorageError` where the file is not what was listed, or damaged.
-        """
-        groups = list(range(self.first, self.last))
-
-        def tables(opened: pa.NativeFile, done: int) -> Iterator[pa.Table]:
-            # What fits is fetched at once; of a large row group a buffer of each column is held.
-            buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
-            with pq.ParquetFile(opened, **buffer) as file:
-                stream = file.iter_batches(
-                    batch_size=size, row_groups=groups, columns=list(columns), use_threads=False
-                )
-                yield from _cut(stream, self.skip + done, self.skip + self.rows)
-
-        try:
-            self.file.check()
-            yield from _resumed(self.file.place, tables)
-        except (OSError, pa.ArrowException) as error:
-            named = f"row group {self.first}"
-            if len(groups) > 1:
-                named = f"row groups {self.first} to {self.last - 1}"
-            raise StorageError(
-                f"{self.file.path}: {named} cannot be read any more "
-                f"({type(error).__name__}); put the file back as it was and repeat the command"
-            ) from None
-
-
-Tables = Callable[[pa.NativeFile, int], Iterator[pa.Table]]
-
-
-def _resumed(place: Place, tables: Tables) -> Iterator[pa.Table]:
-    """What `tables` makes of an open file past the rows that are done.
-
-    Where the store goes away under it, it goes on after the last table that was whole.
-    """
-    if not place.bucket:
-        with place.open() as file:
-            yield from tables(file, 0)
-        return
-    from raysynth import client
-
-    done, stream = 0, None
-
-    def following() -> pa.Table | None:
-        nonlocal stream
-        try:
-            if stream is None:
-                stream = tables(place.filesystem.open_input_file(place.path), done)
-            return next(stream, None)
-        except OSError:
-            stream = None
-            raise
-
-    with client.told_of_bucket(place.bucket, place.key):
-        while (table := client.patiently(following)) is not None:
-            yield table
-            done += table.num_rows
-
-
-def _cut(stream: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.Table]:
-    """The rows `start` to before `stop` of a stream of batches."""
-    at = 0
-    for batch in stream:
-        low, high = max(start - at, 0), min(stop - at, batch.num_rows)
-        if low < high:
-            yield pa.Table.from_batches([batch.slice(low, high - low)])
-        at += batch.num_rows
-        if at >= stop:
-            return
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Consecutive rows that one task reads; the first has the id `start`.
-
-    It is read in batches of at most `batch` rows. A unit of several pieces is one batch.
-    """
-
-    start: int
-    batch: int
-    pieces: tuple[Piece, ...]
-    whole: bool = True
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-        return sum(piece.rows for piece in self.pieces)
-
-    def batches(self, columns: Sequence[str], keys: pa.Schema) -> Iterator[tuple[pa.Table, Ids]]:
-        """Its rows and their ids; `keys` are the partition's columns, of which some are wanted.
-
-        Raises `StorageError` where a file is not what was listed, or damaged.
-        """
-        start = self.start
-        tables = (
-            _keyed(table, piece.file, keys).select(columns)
-            for piece in self.pieces
-            for table in piece.batches(
-                [name for name in columns if name not in keys.names],
-                self.batch,
-                self.whole,
-            )
-        )
-        for table in [pa.concat_tables(tables)] if self.whole and self.rows else tables:
-            ids = np.arange(start, start + table.num_rows, dtype=np.uint64)
-            start += table.num_rows
-            yield table, ids
-
-    def to_json(self) -> str:
-        """Text that `from_json` turns back into an equal unit."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The unit that `to_json` described."""
-        value = json.loads(text)
-        pieces = []
-        for piece in value.pop("pieces"):
-            file = piece.pop("file")
-            keys = tuple((name, key) for name, key in file.pop("keys"))
-            pieces.append(Piece(File(**file, keys=keys), **piece))
-        return cls(**value, pieces=tuple(pieces))
-
-
-def _keyed(table: pa.Table, file: File, keys: pa.Schema) -> pa.Table:
-    """The rows of a file with the keys of its partition appended as columns."""
-    for name, text in file.keys:
-        kind = keys.field(name).type
-        value = None if text == NULL else int(text) if pa.types.is_integer(kind) else text
-        table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
-    return table
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from raysynth import source
 from raysynth.errors import RaysynthError, StorageError, TableError
 from raysynth.listing import Listing, listing
 from raysynth.selection import WHOLE
-from raysynth.source import Source, Unit, read
+from raysynth.source import Source, read
 from raysynth.storage import write
+from raysynth.units import Unit
 
 SENTINEL = "sentinel-93ab"
 TABLE = pa.table({"a": pa.array(range(100)), "b": [f"v{i % 7}" for i in range(100)]})

@@ -16,7 +16,8 @@ from pathlib import Path
 from raysynth.config import TrainConfig
 from raysynth.errors import RunError, StorageError
 from raysynth.run import MANIFEST, WORK
-from raysynth.stages.data import Table, fingerprint, has_codes, stage
+from raysynth.stages.data import has_codes
+from raysynth.stages.staging import Table, fingerprint, stage
 from raysynth.storage import reason, write_bytes
 
 SETTINGS, SOURCE = "settings.json", "source.json"

@@ -12,7 +12,7 @@ from raysynth.run import Run, add_files
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema, select
 from raysynth.source import read
-from raysynth.stages.data import chosen
+from raysynth.stages.staging import chosen
 
 JSON, HTML = "report.json", "report.html"
 MOST = 200_000  # synthetic rows judged

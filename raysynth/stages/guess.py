@@ -6,7 +6,8 @@ from pathlib import Path
 from raysynth.config import TrainConfig
 from raysynth.progress import Show, Silent
 from raysynth.stages import cluster
-from raysynth.stages.data import Table, examine, settled, stage
+from raysynth.stages.data import examine, settled
+from raysynth.stages.staging import Table, stage
 from raysynth.summary import Summary
 
 

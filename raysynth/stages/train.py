@@ -26,7 +26,8 @@ from raysynth.run import Run, build, save_run
 from raysynth.shards import Share
 from raysynth.stages import cluster
 from raysynth.stages.claim import claimed, staged
-from raysynth.stages.data import CODES, Table, encode, examine
+from raysynth.stages.data import CODES, encode, examine
+from raysynth.stages.staging import Table
 from raysynth.storage import reason
 from raysynth.table import TableCodec
 

@@ -24,7 +24,7 @@ from raysynth.schema import Schema
 from raysynth.selection import WHOLE, Selection
 from raysynth.shards import Share, pack
 from raysynth.source import Source, read
-from raysynth.stages import data, shuffle
+from raysynth.stages import data, shuffle, staging
 from raysynth.summary import SAMPLE, summarise
 from raysynth.table import TableCodec
 
@@ -188,10 +188,10 @@ def test_what_an_interrupted_call_encoded_is_used_as_it_is(
 # -- tables that are no Parquet -------------------------------------------------------------------
 
 
-def _staged(table: data.Table, work: Path, **settings: Any) -> pa.Table:
+def _staged(table: staging.Table, work: Path, **settings: Any) -> pa.Table:
     work.mkdir()
     config = TrainConfig(table="table", name="staged", **settings)
-    return read(data.stage(config, table, work))
+    return read(staging.stage(config, table, work))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "parts"])

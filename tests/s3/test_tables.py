@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth import source
+from raysynth import source, units
 from raysynth.errors import StorageError
 from raysynth.listing import listing
 from raysynth.selection import WHOLE, Selection
@@ -72,9 +72,9 @@ def test_a_large_row_group_is_read_on_where_the_store_went_away(
     monkeypatch.setattr(source, "ROWS", 2**14)
     found = Source.of(bucket / "large.parquet")
     opened = []
-    read_on = source._resumed
+    read_on = units._resumed
 
-    def failing(place: Place, tables: source.Tables) -> object:
+    def failing(place: Place, tables: units.Tables) -> object:
         def once(file: pa.NativeFile, done: int) -> object:
             opened.append(done)
             for number, part in enumerate(tables(file, done)):
@@ -84,7 +84,7 @@ def test_a_large_row_group_is_read_on_where_the_store_went_away(
 
         return read_on(place, once)
 
-    monkeypatch.setattr(source, "_resumed", failing)
+    monkeypatch.setattr(units, "_resumed", failing)
     batches = [b for unit in found.units for b in found.batches(unit, ["n", "m"], WHOLE, None)]
     assert pa.concat_tables([part for part, _ in batches]).equals(table)
     assert opened == [0, 2 * 2**14, 4 * 2**14]
