@@ -118,6 +118,7 @@ def settled(
             f"{config.table}: no row is left of {part.source.rows:,} by --where and --fraction; "
             "choose more of them"
         )
+    check_rows(summary.rows, config.minimum_rows)
     placeholder = placeholder or config.text == "placeholder"
     final = settle(summary, config.columns, least=config.least, placeholder=placeholder)
     return part, replace(summary, schema=final)
