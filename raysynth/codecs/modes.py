@@ -32,6 +32,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth import spikes
@@ -121,10 +122,14 @@ class Codec:
         floats = self.scale.floats(values)
         nulls = np.isnan(floats)
         floats = np.where(nulls, sum(self.scale.ends) / 2, floats)
-        # Most number columns repeat their values: the posterior is computed once for each.
-        points, inverse = np.unique(floats, return_inverse=True)
+        # Most number columns repeat their values: the posterior is computed once for each. Arrow
+        # finds them by hashing, which takes a tenth of the time that sorting does.
+        found = pc.dictionary_encode(pa.array(floats))
+        points, inverse = found.dictionary.to_numpy(), found.indices.to_numpy()
         spiked, cumulative = self._posterior(points)
-        modes = (cumulative[inverse] <= chance.uniform[:, None]).sum(axis=1)
+        modes = np.zeros(len(floats), np.int64)
+        for bound in np.ascontiguousarray(cumulative.T):
+            modes += bound[inverse] <= chance.uniform
         modes = np.where(spiked[inverse] < 0, modes, len(self.means) + spiked[inverse])
         centres, reaches = self._lines
         offsets = np.clip((floats - centres[modes]) / reaches[modes], -CLIP, CLIP)
