@@ -20,7 +20,7 @@ class Run(folder.Run):
     @classmethod
     def of(cls, run: folder.Run) -> Self:
         """The same run with these methods."""
-        return cls(run.path, run.manifest)
+        return cls(run.place, run.manifest)
 
     def sample(self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None) -> pa.Table:
         """A table of `rows` rows, in memory; every row holds `given` (category columns).
@@ -58,5 +58,5 @@ def train(table: Table, family: str = "ctgan", *, show: Show | None = None, **se
 
 
 def open(path: str | Path) -> Run:
-    """Open a run folder and verify it. Raises `RunError`."""
+    """Open a run folder, on this machine or in a bucket, and verify it. Raises `RunError`."""
     return Run.of(folder.open_run(path))

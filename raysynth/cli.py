@@ -33,7 +33,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name in runs/.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
-Storage = Annotated[str, typer.Option(help="Folder that runs lie in.")]
+Storage = Annotated[str, typer.Option(help="Folder that runs lie in, or s3://bucket/key.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -57,7 +57,7 @@ def train(
         str | None, typer.Option(help="Name of the run.", show_default="TABLE-FAMILY")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Folder for runs.", show_default="runs")
+        str | None, typer.Option(help="Folder for runs, or s3://bucket/key.", show_default="runs")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the table.", show_default="300")
@@ -136,7 +136,9 @@ def train(
 def _train(config: Any) -> dict[str, Any]:
     """Train behind one clean display; gives what `--json` prints."""
     begun = time.monotonic()
-    log = Path(config.storage) / f"{config.name}.log"
+    # Beside the run, or where runs are by default: a bucket has no files to add lines to.
+    beside = "runs" if config.place.bucket else config.storage
+    log = Path(beside) / f"{config.name}.log"
     logging.getLogger("ray").setLevel(logging.INFO)
     with _display(log) as show:
         from raysynth.stages import cluster
@@ -147,9 +149,9 @@ def _train(config: Any) -> dict[str, Any]:
         finally:
             cluster.disconnect()
         seconds = time.monotonic() - begun
-        show.say(f"run: {run.path}  ({run.rows:,} rows, {seconds:.0f} s; Ray's log: {log})")
+        show.say(f"run: {run.place}  ({run.rows:,} rows, {seconds:.0f} s; Ray's log: {log})")
     return {
-        "run": str(run.path),
+        "run": str(run.place),
         "family": config.family,
         "rows": run.rows,
         "epochs": config.epochs,
@@ -192,7 +194,7 @@ def schema(
 def sample(
     run: RunPath,
     rows: Annotated[int, typer.Option(help="Rows to draw.", min=0)],
-    out: Annotated[Path, typer.Option(help="A .parquet or .csv file to write.")],
+    out: Annotated[str, typer.Option(help="A .parquet or .csv file to write, here or s3://.")],
     seed: Seed = 0,
     given: Annotated[
         list[str] | None,
@@ -212,8 +214,9 @@ def sample(
         drawn = stage(_find(run, storage), out, rows, seed, wanted, workers, show)
         kept = f"; {drawn.rows / drawn.tried:.0%} of the rows drawn held it" if wanted else ""
         forced = f", {drawn.forced:,} rows were made to" if drawn.forced else ""
-        show.say(f"table: {drawn.path}  ({drawn.rows:,} rows{kept}{forced})")
-    _tell({**vars(drawn), "path": str(drawn.path), "seed": seed}, as_json)
+        show.say(f"table: {drawn.place}  ({drawn.rows:,} rows{kept}{forced})")
+    counts = {name: getattr(drawn, name) for name in ("rows", "tried", "forced")}
+    _tell({"path": str(drawn.place), **counts, "seed": seed}, as_json)
 
 
 @app.command()
@@ -232,11 +235,12 @@ def evaluate(
 ) -> None:
     """Judge RUN against real rows: fidelity, utility, copies; a report in the run."""
     with _display(Path(os.devnull)) as show:
-        _tell(_evaluate(_find(run, storage), real, train, target, seed, show), as_json)
+        told = _evaluate(_find(run, storage), real, train, target, seed, show)
+    _tell(told, as_json)  # not before the display has given standard output back
 
 
 def _evaluate(
-    path: Path, real: str, train: str | None, target: str | None, seed: int, show: Any
+    path: Any, real: str, train: str | None, target: str | None, seed: int, show: Any
 ) -> dict[str, Any]:
     from raysynth.run import open_run
     from raysynth.source import read
@@ -244,11 +248,12 @@ def _evaluate(
     from raysynth.stages.evaluate import evaluate as stage
 
     tables = [None if at is None else read(at) for at in (real, train)]
-    report = stage(open_run(path), tables[0], tables[1], target, seed, show)
+    run = open_run(path)
+    report = stage(run, tables[0], tables[1], target, seed, show)
     show.console.print(_figures(report))
-    show.say(f"report: {path / HTML}")
+    show.say(f"report: {run.place / HTML}")
     figures = [vars(figure) for figure in report.figures]
-    return {"report": str(path / JSON), "html": str(path / HTML), "figures": figures}
+    return {"report": str(run.place / JSON), "html": str(run.place / HTML), "figures": figures}
 
 
 @app.command()
@@ -269,7 +274,7 @@ def quickstart(
         )
     settings = {"table": str(tables[0]), "name": _free("quickstart", storage), "storage": storage}
     told = _train(TrainConfig.load(None, {**settings, "epochs": epochs}))
-    path, out = Path(told["run"]), Path(told["run"]).with_suffix(".parquet")
+    path, out = told["run"], f"{told['run']}.parquet"
     with _display(Path(os.devnull)) as show:
         from raysynth.stages.sample import sample as stage
 
@@ -282,20 +287,24 @@ def quickstart(
 def _free(name: str, storage: str) -> str:
     """The first of name, name-2, ... that holds no finished run: one of them may resume."""
     from raysynth.run import MANIFEST
+    from raysynth.storage import Place
 
-    number = 1
-    while (
-        (Path(storage) / (chosen := f"{name}-{number}" if number > 1 else name))
-        .joinpath(MANIFEST)
-        .exists()
-    ):
+    number, chosen = 1, name
+    while (Place.of(storage) / chosen / MANIFEST).exists():
         number += 1
+        chosen = f"{name}-{number}"
     return chosen
 
 
-def _find(run: str, storage: str) -> Path:
-    path = Path(run)
-    return path if path.exists() or not (Path(storage) / run).exists() else Path(storage) / run
+def _find(run: str, storage: str) -> Any:
+    """The place of a run that is named by its path, or by its name in `storage`."""
+    from raysynth.storage import Place
+
+    place = Place.of(run)
+    if place.bucket or place.exists():
+        return place
+    inside = Place.of(storage) / run
+    return inside if inside.exists() else place
 
 
 def _assignment(text: str) -> tuple[str, Any]:

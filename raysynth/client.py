@@ -12,6 +12,7 @@ that time costs nothing.
 """
 
 import functools
+import math
 import os
 import random
 import re
@@ -27,9 +28,10 @@ from botocore import exceptions as boto
 from botocore.config import Config
 from pyarrow import fs
 
-from raysynth.errors import ConfigError, StorageError
+from raysynth.errors import ABSENT, AbsentError, ConfigError, StorageError
 
-PATIENCE_S = 60.0
+PATIENCE_S, TIDYING_S = 60.0, 10.0
+_given_up = [-math.inf]
 
 T = TypeVar("T")
 
@@ -56,7 +58,7 @@ _LOST = (
 )
 _DENIED = "access denied; use credentials that may do this, or have it allowed to these"
 _MEANINGS = {
-    "NoSuchKey": "there is nothing here any more; put it back and repeat the command",
+    "NoSuchKey": ABSENT,
     "NoSuchUpload": "the upload was ended from outside; repeat the command",
     "AccessDenied": _DENIED,
     "AllAccessDisabled": _DENIED,
@@ -97,14 +99,19 @@ def patience_s() -> float:
 def patiently(operation: Callable[[], T]) -> T:
     """What `operation` gives, asked again while the server is away, up to `patience_s`.
 
-    It must come to the same if it is done twice. Raises what the last try raised.
+    It must come to the same if it is done twice. Raises what the last try raised. Where the server
+    was given up just before, it is asked once: who tidies up after a failure need not wait again.
     """
-    until, pause = time.monotonic() + patience_s(), 0.2
+    begun, pause = time.monotonic(), 0.2
+    until = begun + patience_s() * (begun - _given_up[0] > TIDYING_S)
     while True:
         try:
             return operation()
         except (boto.BotoCoreError, boto.ClientError, OSError) as error:
-            if not _away(error) or time.monotonic() + pause > until:
+            if not _away(error):
+                raise
+            if time.monotonic() + pause > until:
+                _given_up[0] = time.monotonic()
                 raise
         time.sleep(pause * random.uniform(0.7, 1.0))
         pause = min(2 * pause, 5.0)
@@ -131,19 +138,8 @@ def told(bucket: str, key: str, doing: str) -> Iterator[None]:
         except (boto.BotoCoreError, boto.ClientError) as other:
             said = meaning(other, bucket)
         place = f"s3://{bucket}/{key}".rstrip("/")
-        raise StorageError(f"{place}: cannot be {doing}: {said}") from None
-
-
-@contextmanager
-def told_of_bucket(bucket: str, key: str) -> Iterator[None]:
-    """`told`, but what pyarrow says of a file's own content passes through."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, boto.BotoCoreError) or _away(error) or "AWS Error" in str(error):
-            with told(bucket, key, "read"):
-                raise
-        raise
+        kind = AbsentError if said == ABSENT else StorageError
+        raise kind(f"{place}: cannot be {doing}: {said}") from None
 
 
 def meaning(error: Exception, bucket: str) -> str:

@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raysynth.errors import ConfigError, nearest
+from raysynth.storage import Place
 
 Model = TypeVar("Model", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
@@ -65,9 +66,14 @@ class TrainConfig(BaseModel):
     model: dict[str, Any] = {}
 
     @property
-    def path(self) -> Path:
+    def place(self) -> Place:
         """The run folder."""
-        return Path(self.storage) / self.name
+        return Place.of(self.storage) / self.name
+
+    @property
+    def path(self) -> Path:
+        """The run folder on this machine. Raises `StorageError` where it is in a bucket."""
+        return self.place.local
 
     @property
     def meaning(self) -> dict[str, Any]:

@@ -144,8 +144,7 @@ def _blocks(file: File, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def _told(file: File, ragged: Sequence[Any] = ()) -> Iterator[None]:
     """Turn what stops the reading into an error of ours; Arrow's own quotes cells and lines."""
     try:
-        with _reached(file):
-            yield
+        yield
     except (UnicodeError, csv.Error):
         raise TableError(
             f"{file.path}: not a CSV table that can be read: its header is no UTF-8 text; save it "
@@ -156,18 +155,6 @@ def _told(file: File, ragged: Sequence[Any] = ()) -> Iterator[None]:
             f"{file.path}: not a CSV table that can be read: {_problem(error, ragged)}; expected a "
             "header line, commas, and UTF-8 text; or convert it to Parquet"
         ) from None
-
-
-@contextmanager
-def _reached(file: File) -> Iterator[None]:
-    """Tell a store that goes away from a file that is damaged."""
-    if not file.place.bucket:
-        yield
-        return
-    from raysynth import client
-
-    with client.told_of_bucket(file.place.bucket, file.place.key):
-        yield
 
 
 def _problem(error: Exception, ragged: Sequence[Any]) -> str:

@@ -6,6 +6,7 @@
     ├── GivenError     `given` names a column or value the run does not know
     ├── RunError       a run folder is absent, taken, torn, altered, or of another format
     └── StorageError   a place cannot be read or written, or is full
+        └── AbsentError    there is nothing at a place
 
     Stopped (no error: the user stopped a training, which can be resumed; exit code 130)
 
@@ -39,6 +40,13 @@ class RunError(RaysynthError):
 
 class StorageError(RaysynthError):
     """A place cannot be read or written, or is full."""
+
+
+class AbsentError(StorageError):
+    """There is nothing at a place."""
+
+
+ABSENT = "there is nothing here any more; put it back and repeat the command"
 
 
 class Stopped(Exception):  # noqa: N818 (nothing went wrong)

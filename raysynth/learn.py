@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from raysynth import parallel
@@ -117,21 +116,20 @@ def capture(model: TableModel, epoch: int) -> bytes:
     return save(tensors, {"epoch": json.dumps(epoch)})
 
 
-def restore(model: TableModel, path: str) -> int:
-    """Bring back what `capture` captured from a file; gives its epoch."""
-    device = str(next(model.parameters()).device)
-    with safe_open(path, framework="pt", device=device) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        epoch = int(json.loads(file.metadata()["epoch"]))
-    load_weights(model, _under("model.", tensors), path)
+def restore(model: TableModel, state: bytes, source: str) -> int:
+    """Bring back what `capture` captured; gives its epoch. `source` is what messages call it."""
+    tensors = load(state)
+    header = state[8 : 8 + int.from_bytes(state[:8], "little")]  # the format's own layout
+    epoch = int(json.loads(json.loads(header)["__metadata__"]["epoch"]))
+    load_weights(model, _under("model.", tensors), source)
     for place, optimizer in enumerate(model.optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
+        found: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(f"optimizer.{place}.", tensors).items():
             weight, key = name.split(".", 1)
             # Adam keeps its step counter where the kernel wants it; the file has it anywhere.
-            state.setdefault(int(weight), {})[key] = tensor
+            found.setdefault(int(weight), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        optimizer.load_state_dict({"state": found, "param_groups": groups})
     return epoch
 
 

@@ -54,6 +54,15 @@ def agree(flag: bool, device: torch.device) -> bool:
     return bool(raised.item() > 0)
 
 
+def of_first(number: int, device: torch.device) -> int:
+    """Worker 0's number, on each."""
+    if workers() == 1:
+        return number
+    told = torch.tensor(number, dtype=torch.int64, device=device)
+    dist.broadcast(told, src=0)
+    return int(told.item())
+
+
 def _average_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     weights: list[Tensor] = [w for group in optimizer.param_groups for w in group["params"]]
     gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]

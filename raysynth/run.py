@@ -8,13 +8,13 @@
     manifest.json        sizes and hashes of the files above, written last
 
 No manifest, no run. Nothing here is a pickle. While training goes on, `work/` holds what it needs
-to resume (encoded rows among it); it is gone before the manifest is written.
+to resume (encoded rows among it); it is gone before the manifest is written, but for a copy of the
+manifest itself, from which `finish` goes on if the moment between the two is where it stops.
 """
 
 import hashlib
 import json
-import os
-import shutil
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,10 +27,10 @@ from safetensors.torch import load, save
 
 from raysynth import models
 from raysynth.config import TrainConfig, parse
-from raysynth.errors import RunError
+from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.learn import load_weights
 from raysynth.models import TableModel
-from raysynth.storage import reason, whole, write_bytes
+from raysynth.storage import Place, write_bytes
 from raysynth.table import TableCodec
 
 FORMAT = 1
@@ -41,8 +41,13 @@ MANIFEST, WORK = "manifest.json", "work"
 class Run:
     """A finished training, verified: every file has the size and hash its manifest gives."""
 
-    path: Path
+    place: Place
     manifest: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The run folder on this machine. Raises `StorageError` where it is in a bucket."""
+        return self.place.local
 
     @property
     def rows(self) -> int:
@@ -52,22 +57,27 @@ class Run:
     @cached_property
     def config(self) -> TrainConfig:
         """The settings it was trained with."""
-        return TrainConfig.load(self.path / "config.toml")
+        return settings_of(self.place)
 
     @cached_property
     def table(self) -> TableCodec:
         """The fitted codecs."""
         schema, columns = (
-            json.loads((self.path / name).read_text()) for name in ("schema.json", "table.json")
+            json.loads(_read(self.place, name)) for name in ("schema.json", "table.json")
         )
         return TableCodec.from_json({"schema": schema, "columns": columns})
 
     def model(self, device: torch.device | str = "cpu") -> TableModel:
         """The trained model, on `device`."""
         model = build(self.config, self.table, device)
-        weights = load((self.path / "weights.safetensors").read_bytes())
-        load_weights(model, weights, str(self.path))
+        weights = load(_read(self.place, "weights.safetensors"))
+        load_weights(model, weights, str(self.place))
         return model
+
+
+def settings_of(place: Place) -> TrainConfig:
+    """The settings in a run folder. Raises `RunError` where they cannot be read."""
+    return parse(TrainConfig, tomllib.loads(_read(place, "config.toml").decode()))
 
 
 def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "cpu") -> TableModel:
@@ -97,7 +107,7 @@ def save_run(
         "losses.jsonl": losses.encode(),
     }
     for name, data in files.items():
-        write_bytes(config.path / name, data)
+        write_bytes(config.place / name, data)
     facts = {
         "format": FORMAT,
         "raysynth": version("raysynth"),
@@ -105,8 +115,29 @@ def save_run(
         "rows": rows,
         "files": {name: _entry(data) for name, data in files.items()},
     }
-    _write_manifest(config.path, facts)
-    return open_run(config.path)
+    work = config.place / WORK
+    data = _manifest(facts)
+    # Safely kept and not yet in place: a full disk leaves `work` to resume from, and a published
+    # run never has private rows beside it.
+    write_bytes(work / MANIFEST, data)
+    run = finish(config.place)
+    assert run is not None, "its manifest was just written"
+    return run
+
+
+def finish(place: Place) -> Run | None:
+    """Publish the run whose manifest is kept in its work folder; None where there is none there.
+
+    Everything else that is there goes first.
+    """
+    pending = place / WORK / MANIFEST
+    if not pending.exists():
+        return None
+    data = pending.read_bytes()
+    (place / WORK).remove(but=pending)
+    write_bytes(place / MANIFEST, data)
+    (place / WORK).remove()
+    return open_run(place)
 
 
 def add_files(run: Run, files: Mapping[str, bytes]) -> Run:
@@ -117,53 +148,59 @@ def add_files(run: Run, files: Mapping[str, bytes]) -> Run:
     facts = {name: value for name, value in run.manifest.items() if name != "digest"}
     entries = {name: entry for name, entry in facts["files"].items() if name not in files}
     if entries != facts["files"]:
-        _write_manifest(run.path, {**facts, "files": entries})
+        write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
     for name, data in files.items():
-        write_bytes(run.path / name, data)
+        write_bytes(run.place / name, data)
         entries[name] = _entry(data)
-    _write_manifest(run.path, {**facts, "files": entries})
-    return open_run(run.path)
+    write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
+    return open_run(run.place)
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run folder and verify every file.
+def open_run(path: str | Path | Place) -> Run:
+    """Open a run folder, on this machine or in a bucket, and verify every file.
 
     Raises `RunError` where there is no run, its training is unfinished, it is torn or altered, or
     its format is another.
     """
-    path = Path(path)
+    place = Place.of(path)
     try:
-        found, working = (path / MANIFEST).is_file(), (path / WORK).is_dir()
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {reason(error)}") from None
+        found = (place / MANIFEST).info().is_file
+        working = not found and (place / WORK).exists()
+    except StorageError as error:
+        raise RunError(f"{place}: {_without(place / MANIFEST, error)}") from None
     if not found:
         if working:
             raise RunError(
-                f"{path}: its training is not finished; repeat the train command to resume it"
+                f"{place}: its training is not finished; repeat the train command to resume it"
             )
-        raise RunError(f"{path}: not a run folder (no {MANIFEST}); train one first")
-    manifest = _read_manifest(path)
+        raise RunError(f"{place}: not a run folder (no {MANIFEST}); train one first")
+    manifest = _read_manifest(place)
     for name, entry in manifest["files"].items():
-        data = _read(path, name)
+        data = _read(place, name)
         if _entry(data) != entry:
             raise RunError(
-                f"{path}: '{name}' is not what was saved ({len(data)} bytes, {entry['bytes']} "
+                f"{place}: '{name}' is not what was saved ({len(data)} bytes, {entry['bytes']} "
                 "expected, or altered); copy the run again or train it again"
             )
-    return Run(path, manifest)
+    return Run(place, manifest)
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(place: Place, name: str) -> bytes:
     try:
-        return (path / name).read_bytes()
-    except FileNotFoundError:
-        raise RunError(f"{path}: the run is torn, '{name}' is missing; copy it again") from None
-    except OSError as error:
-        raise RunError(f"{path}: '{name}' cannot be read: {reason(error)}") from None
+        return (place / name).read_bytes()
+    except AbsentError:
+        raise RunError(f"{place}: the run is torn, '{name}' is missing; copy it again") from None
+    except StorageError as error:
+        raise RunError(f"{place}: '{name}' {_without(place / name, error)}") from None
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    data = _read(path, MANIFEST)
+def _without(place: Place, error: StorageError) -> str:
+    """What an error says, without the place it begins with."""
+    return str(error).removeprefix(f"{place}: ")
+
+
+def _read_manifest(place: Place) -> dict[str, Any]:
+    data = _read(place, MANIFEST)
     try:
         manifest: dict[str, Any] = json.loads(data)
         facts = {name: value for name, value in manifest.items() if name != "digest"}
@@ -172,23 +209,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         form, sound, manifest = FORMAT, False, {}
     if form != FORMAT:
         raise RunError(
-            f"{path}: the run has format {form}, and this raysynth reads format {FORMAT}; use the "
+            f"{place}: the run has format {form}, and this raysynth reads format {FORMAT}; use the "
             f"raysynth that wrote it ({manifest.get('raysynth', 'unknown')}) or train it again"
         )
     if not sound:
-        raise RunError(f"{path}: {MANIFEST} is damaged or altered; copy the run again")
+        raise RunError(f"{place}: {MANIFEST} is damaged or altered; copy the run again")
     return manifest
 
 
-def _write_manifest(path: Path, facts: dict[str, Any]) -> None:
-    manifest = {**facts, "digest": _digest(facts)}
-    with whole(path / MANIFEST) as file:
-        file.write(json.dumps(manifest, indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        # The manifest is safely on disk and not yet in place: a full disk leaves `work` to resume
-        # from, and a published run never has private rows beside it.
-        shutil.rmtree(path / WORK, ignore_errors=True)
+def _manifest(facts: dict[str, Any]) -> bytes:
+    return json.dumps({**facts, "digest": _digest(facts)}, indent=1).encode()
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Objects in a bucket: found, listed, read, written whole or not at all, deleted."""
 
 import io
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from botocore import exceptions as boto
 
-from raysynth.client import client, code_of, patiently, status_of, told
+from raysynth.client import client, code_of, filesystem, patiently, status_of, told
 
 PART = 64 * 2**20  # bytes of a part; 10,000 of them, the most there may be, are 640 GB
 
@@ -85,6 +86,49 @@ def delete(bucket: str, keys: Iterable[str]) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, keys))
+
+
+class Reader(io.RawIOBase):
+    """An object open for reading anywhere in it; a read starts again where the server goes away.
+
+    pyarrow's own file gives up within seconds. Raises `StorageError`.
+    """
+
+    def __init__(self, bucket: str, key: str) -> None:
+        self.bucket, self.key = bucket, key
+        self._at = 0
+        with told(bucket, key, "read"):
+            self._file = patiently(lambda: filesystem(bucket).open_input_file(f"{bucket}/{key}"))
+            self._size: int = self._file.size()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte to be read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes, all of them or `size`."""
+        left = max(0, self._size - self._at)
+        count = left if size is None or size < 0 else min(size, left)
+        if count == 0:
+            return b""
+        with told(self.bucket, self.key, "read"):
+            data: bytes = patiently(lambda: self._file.read_at(count, self._at))
+        self._at += len(data)
+        return data
 
 
 class Upload(io.RawIOBase):

@@ -21,6 +21,7 @@ from raysynth.layout import Codes
 from raysynth.models import TableModel
 from raysynth.run import Run, open_run
 from raysynth.schema import Column
+from raysynth.storage import Place
 from raysynth.table import TableCodec
 
 CHUNK = 1_000
@@ -45,7 +46,7 @@ class Sampler:
     device: torch.device
 
     @classmethod
-    def open(cls, run: Run | str | Path, device: torch.device | str | None = None) -> Self:
+    def open(cls, run: Run | str | Path | Place, device: torch.device | str | None = None) -> Self:
         """Open a run; by default on the GPU where there is one. Raises `RunError`."""
         run = run if isinstance(run, Run) else open_run(run)
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -12,17 +12,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from raysynth.errors import RunError
+from raysynth.errors import AbsentError, RunError
 from raysynth.hashing import Ids
 from raysynth.layout import Codes, Layout
-from raysynth.storage import whole, write_bytes
+from raysynth.storage import Place, whole, write_bytes
 
 ROW, KEY, INDEX = "row", "key", "index.json"
 
@@ -51,7 +50,7 @@ def unpack(table: pa.Table, layout: Layout) -> Codes:
     return Codes(torch.from_numpy(indices), torch.from_numpy(scalars))
 
 
-def write(table: pa.Table, folder: Path) -> tuple[str, int]:
+def write(table: pa.Table, folder: Place) -> tuple[str, int]:
     """Write one packed piece that is sorted by key; gives (file name, rows).
 
     The name is the first key, so a repeated attempt overwrites its own file, and names sort as
@@ -63,7 +62,7 @@ def write(table: pa.Table, folder: Path) -> tuple[str, int]:
     return name, table.num_rows
 
 
-def publish(folder: Path, pieces: list[tuple[str, int]]) -> None:
+def publish(folder: Place, pieces: list[tuple[str, int]]) -> None:
     """Name the pieces that make the whole: written last, read first."""
     write_bytes(folder / INDEX, json.dumps({"files": sorted(pieces)}).encode())
 
@@ -75,7 +74,7 @@ class Share:
     Stretches differ by one row at most, and every worker has as many windows.
     """
 
-    folder: Path
+    folder: Place
     layout: Layout
     worker: int
     workers: int
@@ -83,13 +82,16 @@ class Share:
 
     def _files(self) -> list[tuple[str, int]]:
         try:
-            index = json.loads((self.folder / INDEX).read_text())
-        except (OSError, ValueError):
-            raise RunError(
-                f"{self.folder}: the encoded rows are not whole; delete the folder and repeat the "
-                "command to encode again"
-            ) from None
+            index = json.loads((self.folder / INDEX).read_bytes())
+        except (AbsentError, json.JSONDecodeError, UnicodeDecodeError):
+            raise self._torn() from None
         return [(name, rows) for name, rows in index["files"]]
+
+    def _torn(self) -> RunError:
+        return RunError(
+            f"{self.folder}: the encoded rows are not whole; delete the folder and repeat the "
+            "command to encode again"
+        )
 
     @property
     def total(self) -> int:
@@ -117,10 +119,19 @@ class Share:
         for name, rows in self._files():
             low, high = max(start, first), min(stop, first + rows)
             if low < high:
-                table = pq.read_table(self.folder / name)
+                table = self._piece(name, rows)
                 pieces.append(unpack(table.slice(low - first, high - low), self.layout))
             first += rows
         return Codes.concat(pieces).to(device)
+
+    def _piece(self, name: str, rows: int) -> pa.Table:
+        try:
+            table = (self.folder / name).read(pq.read_table)
+        except (AbsentError, OSError, pa.ArrowException):
+            table = None
+        if table is None or table.num_rows != rows:
+            raise self._torn()
+        return table
 
     def windows(self, device: torch.device) -> "Windows":
         """All windows; a single one is read once and stays on the device."""

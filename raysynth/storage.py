@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from raysynth.errors import StorageError
+from raysynth.errors import ABSENT, AbsentError, StorageError
 
 if TYPE_CHECKING:  # most processes never see a bucket, and do not wait for its client
     from raysynth.s3 import Found
@@ -37,7 +37,8 @@ class Place:
     process that reaches for it, so it never travels in a plan, a log or a run. `text` is what to
     pass on; as a string it reads as the user gave it, for messages.
 
-    Each method raises `StorageError` for what cannot be reached. In a bucket, an operation is tried
+    Each method raises `StorageError` for what cannot be reached, `AbsentError` for what is not
+    there. In a bucket, an operation is tried
     again for as long as `client.patiently` has it.
     """
 
@@ -144,29 +145,16 @@ class Place:
         return sorted(places, key=lambda pair: pair[0].text)
 
     def open(self) -> pa.NativeFile:
-        """The file, for reading anywhere in it. What reads much reads it by `read`."""
+        """The file, for reading anywhere in it."""
         if not self.bucket:
             with _told(self, "read"):
                 return self.filesystem.open_input_file(self.path)
-        from raysynth import client
+        from raysynth import s3
 
-        with client.told(self.bucket, self.key, "read"):
-            return client.patiently(lambda: self.filesystem.open_input_file(self.path))
+        return pa.PythonFile(s3.Reader(self.bucket, self.key), mode="r")
 
     def read(self, make: Callable[[pa.NativeFile], T]) -> T:
-        """What `make` makes of the open file.
-
-        It starts again from the beginning where the store goes away under it. What else it raises
-        passes through.
-        """
-        if not self.bucket:
-            return self._once(make)
-        from raysynth import client
-
-        with client.told_of_bucket(self.bucket, self.key):
-            return client.patiently(lambda: self._once(make))
-
-    def _once(self, make: Callable[[pa.NativeFile], T]) -> T:
+        """What `make` makes of the open file. What it raises passes through."""
         with self.open() as file:
             return make(file)
 
@@ -179,13 +167,20 @@ class Place:
         with _told(self, "read"):
             return Path(self.text).read_bytes()
 
-    def remove(self) -> None:
-        """Delete the file, or the folder with all that is in it; nothing where there is none."""
+    def remove(self, but: Self | None = None) -> None:
+        """Delete the file, or the folder with all that is in it `but` one file.
+
+        Nothing happens where there is nothing.
+        """
         if self.bucket:
             from raysynth import s3
 
-            keys = [found.key for found in s3.listed(self.bucket, f"{self.key}/")]
-            s3.delete(self.bucket, [*keys, self.key])
+            found = [one.key for one in s3.listed(self.bucket, f"{self.key}/")]
+            kept = None if but is None else but.key
+            s3.delete(self.bucket, [key for key in (*found, self.key) if key != kept])
+        elif but is not None:
+            for file in [file for file, _ in self.files() if file != but]:
+                file.remove()
         else:
             with _told(self, "deleted"), contextlib.suppress(FileNotFoundError):
                 path = Path(self.text)
@@ -283,6 +278,8 @@ def write_bytes(path: str | os.PathLike[str] | Place, data: bytes) -> None:
 def _told(place: Place, doing: str) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise AbsentError(f"{place}: cannot be {doing}: {ABSENT}") from None
     except OSError as error:
         raise StorageError(f"{place}: cannot be {doing}: {reason(error)}") from None
 

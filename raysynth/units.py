@@ -1,7 +1,7 @@
 """What one task reads of a table: consecutive rows, out of one file or many, batch by batch."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from raysynth.errors import StorageError
 from raysynth.hashing import Ids
 from raysynth.listing import NULL, File
-from raysynth.storage import Place
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,15 @@ class Piece:
         Raises `StorageError` where the file is not what was listed, or damaged.
         """
         groups = list(range(self.first, self.last))
-
-        def tables(opened: pa.NativeFile, done: int) -> Iterator[pa.Table]:
-            # What fits is fetched at once; of a large row group a buffer of each column is held.
-            buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
-            with pq.ParquetFile(opened, **buffer) as file:
+        # What fits is fetched at once; of a large row group a buffer of each column is held.
+        buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
+        try:
+            self.file.check()
+            with self.file.place.open() as opened, pq.ParquetFile(opened, **buffer) as file:
                 stream = file.iter_batches(
                     batch_size=size, row_groups=groups, columns=list(columns), use_threads=False
                 )
-                yield from _cut(stream, self.skip + done, self.skip + self.rows)
-
-        try:
-            self.file.check()
-            yield from _resumed(self.file.place, tables)
+                yield from _cut(stream, self.skip, self.skip + self.rows)
         except (OSError, pa.ArrowException) as error:
             named = f"row group {self.first}"
             if len(groups) > 1:
@@ -52,38 +47,6 @@ class Piece:
                 f"{self.file.path}: {named} cannot be read any more "
                 f"({type(error).__name__}); put the file back as it was and repeat the command"
             ) from None
-
-
-Tables = Callable[[pa.NativeFile, int], Iterator[pa.Table]]
-
-
-def _resumed(place: Place, tables: Tables) -> Iterator[pa.Table]:
-    """What `tables` makes of an open file past the rows that are done.
-
-    Where the store goes away under it, it goes on after the last table that was whole.
-    """
-    if not place.bucket:
-        with place.open() as file:
-            yield from tables(file, 0)
-        return
-    from raysynth import client
-
-    done, stream = 0, None
-
-    def following() -> pa.Table | None:
-        nonlocal stream
-        try:
-            if stream is None:
-                stream = tables(place.filesystem.open_input_file(place.path), done)
-            return next(stream, None)
-        except OSError:
-            stream = None
-            raise
-
-    with client.told_of_bucket(place.bucket, place.key):
-        while (table := client.patiently(following)) is not None:
-            yield table
-            done += table.num_rows
 
 
 def _cut(stream: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.Table]:

@@ -20,6 +20,7 @@ import pytest
 
 from raysynth.errors import ConfigError, RaysynthError, StorageError, TableError
 from raysynth.run import Run, add_files, open_run, save_run
+from raysynth.storage import Place, write_bytes
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*"),
@@ -336,7 +337,7 @@ def test_what_stopped_before_its_codes_were_whole_leaves_the_name_free(config: A
     from raysynth.stages.claim import claimed
 
     with contextlib.suppress(KeyboardInterrupt), claimed(config) as work:
-        (work / "table.parquet").write_text(SENTINEL)
+        write_bytes(work / "table.parquet", SENTINEL.encode())
         raise KeyboardInterrupt
     assert not config.path.exists()
 
@@ -349,9 +350,9 @@ def test_what_was_killed_before_its_codes_were_whole_is_begun_anew(config: Any) 
     (work / "settings.json").write_text(json.dumps({"seed": 7}))
     (work / "table.parquet").write_text(SENTINEL)
     with claimed(config) as fresh:
-        assert fresh == work.absolute()
-        assert [path.name for path in fresh.iterdir()] == ["settings.json"]
-        assert fresh.stat().st_mode & 0o777 == 0o700
+        assert fresh == Place.of(work)
+        assert [path.name for path in work.iterdir()] == ["settings.json"]
+        assert work.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.fixture
@@ -361,8 +362,7 @@ def unfinished(config: Any) -> Path:
 
     with claimed(config) as work:
         staged(config, config.table, work)
-        (work / "codes").mkdir()
-        (work / "codes" / "index.json").write_text("{}")
+        write_bytes(work / "codes" / "index.json", b"{}")
     return config.path
 
 

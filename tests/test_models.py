@@ -136,9 +136,9 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(
 ) -> None:
     codec, codes = fitted[kind]
     unbroken = capture(trained(make(family, codec), codes, 4), 4)
-    (tmp_path / "state").write_bytes(capture(trained(make(family, codec), codes, 2), 2))
+    state = capture(trained(make(family, codec), codes, 2), 2)
     other = make(family, codec, seed=7)
-    done = restore(other, str(tmp_path / "state"))
+    done = restore(other, state, "here")
     assert done == 2
     (tmp_path / "unbroken").write_bytes(unbroken)
     (tmp_path / "resumed").write_bytes(capture(trained(other, codes, 4, done), 4))
@@ -154,13 +154,10 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_weights_of_another_layout_are_refused(
-    family: str, fitted: Fitted, make: Make, tmp_path: Path
-) -> None:
+def test_weights_of_another_layout_are_refused(family: str, fitted: Fitted, make: Make) -> None:
     model, other = (make(family, fitted[kind][0]) for kind in ("mixed", "numbers"))
-    (tmp_path / "state").write_bytes(capture(model, 1))
-    with pytest.raises(RunError, match="weights of another model"):
-        restore(other, str(tmp_path / "state"))
+    with pytest.raises(RunError, match="here: weights of another model"):
+        restore(other, capture(model, 1), "here")
 
 
 def test_training_that_diverges_says_so(fitted: Fitted, make: Make) -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from raysynth.errors import RunError, StorageError
-from raysynth.run import MANIFEST, WORK, Run, add_files, build, open_run, save_run
+from raysynth.run import MANIFEST, WORK, Run, add_files, build, finish, open_run, save_run
+from raysynth.storage import Place
 
 FILES = ["config.toml", "schema.json", "table.json", "weights.safetensors", "losses.jsonl"]
 APART, UNSHARE = "RAYSYNTH_TEST_APART", ("unshare", "--map-root-user", "--mount")
@@ -193,3 +194,21 @@ def test_the_same_seed_builds_the_same_weights(trained: Run, seeded: Callable) -
     one, two = (build(trained.config, trained.table).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert torch.equal(torch.random.get_rng_state(), before), "the caller's generator is untouched"
+
+
+def test_a_training_that_stopped_before_its_manifest_was_in_place_is_published_as_it_is(
+    trained: Run, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained.path, tmp_path / "copy"))
+    (folder / WORK / "codes").mkdir(parents=True)
+    (folder / WORK / "codes" / "1.parquet").write_text("as private as the table")
+    assert finish(Place.of(folder)) is None, "nothing says that its training is over"
+    (folder / MANIFEST).unlink()
+    assert finish(Place.of(folder)) is None
+    shutil.copy(trained.path / MANIFEST, folder / WORK)
+    with pytest.raises(RunError, match=r"not finished.*resume"):
+        open_run(folder)
+    run = finish(Place.of(folder))
+    assert run is not None
+    assert run.manifest == trained.manifest
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*FILES, MANIFEST])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from raysynth import shards
 from raysynth.errors import RunError
 from raysynth.layout import Codes, Layout, Part
+from raysynth.storage import Place
 
 PARTS = st.one_of(
     st.just((Part("scalar"),)),
@@ -35,8 +36,8 @@ def published(folder: Path, layout: Layout, rows: int, piece: int) -> Codes:
     names = []
     for start in range(0, rows, piece):
         part = slice(start, start + piece)
-        names.append(shards.write(shards.pack(codes.take(part), keys[part]), folder))
-    shards.publish(folder, names[::-1])  # whatever order pieces come in
+        names.append(shards.write(shards.pack(codes.take(part), keys[part]), Place.of(folder)))
+    shards.publish(Place.of(folder), names[::-1])  # whatever order pieces come in
     return codes
 
 
@@ -65,7 +66,7 @@ def test_the_shares_of_all_workers_are_all_rows_once(
     device = torch.device("cpu")
     found, counts = [], set()
     for worker in range(workers):
-        share = shards.Share(tmp_path, LAYOUT, worker, workers, window_bytes)
+        share = shards.Share(Place.of(tmp_path), LAYOUT, worker, workers, window_bytes)
         windows = share.windows(device)
         counts.add(len(windows))
         held = [windows[number] for number in range(len(windows))]
@@ -80,7 +81,9 @@ def test_the_shares_of_all_workers_are_all_rows_once(
 def test_a_window_keeps_to_its_memory(tmp_path: Path) -> None:
     """Codes, and the row number that drawing by category keeps for each category column."""
     codes = published(tmp_path, LAYOUT, rows=500, piece=100)
-    windows = shards.Share(tmp_path, LAYOUT, 0, 1, window_bytes=1_000).windows(torch.device("cpu"))
+    windows = shards.Share(Place.of(tmp_path), LAYOUT, 0, 1, window_bytes=1_000).windows(
+        torch.device("cpu")
+    )
     assert len(windows) > 1
     for number in range(len(windows)):
         assert windows[number].rows * (codes.row_bytes + 8) <= 1_000
@@ -88,7 +91,9 @@ def test_a_window_keeps_to_its_memory(tmp_path: Path) -> None:
 
 def test_an_epoch_has_every_window_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     published(tmp_path, LAYOUT, rows=500, piece=100)
-    windows = shards.Share(tmp_path, LAYOUT, 0, 1, window_bytes=500).windows(torch.device("cpu"))
+    windows = shards.Share(Place.of(tmp_path), LAYOUT, 0, 1, window_bytes=500).windows(
+        torch.device("cpu")
+    )
     orders = [[number for number, _ in windows.in_order(seed)] for seed in range(5)]
     assert all(sorted(order) == list(range(len(windows))) for order in orders)
     assert len({tuple(order) for order in orders}) > 1
@@ -97,6 +102,6 @@ def test_an_epoch_has_every_window_once_in_an_order_of_its_own(tmp_path: Path) -
 
 def test_rows_that_were_never_published_are_refused(tmp_path: Path) -> None:
     codes = a_table_of_codes(LAYOUT, 10)
-    shards.write(shards.pack(codes, np.arange(10, dtype=np.uint64)), tmp_path)
+    shards.write(shards.pack(codes, np.arange(10, dtype=np.uint64)), Place.of(tmp_path))
     with pytest.raises(RunError, match="not whole"):
-        _ = shards.Share(tmp_path, LAYOUT, 0, 1, 1_000).total
+        _ = shards.Share(Place.of(tmp_path), LAYOUT, 0, 1, 1_000).total

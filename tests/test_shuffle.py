@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from raysynth.hashing import mix
 from raysynth.shards import KEY, ROW
 from raysynth.stages import shuffle
+from raysynth.storage import Place
 
 
 def _packed(rows: int) -> tuple[np.ndarray, pa.Table]:
@@ -32,16 +33,17 @@ def test_buckets_put_together_are_all_rows_by_key(
     buckets: int,
     spill: int,
 ) -> None:
-    folder = tmp_path_factory.mktemp("spilled")
+    path = tmp_path_factory.mktemp("spilled")
+    folder = Place.of(path)
     ids, packed = _packed(rows)
     cuts = [0, *sorted(min(cut, rows) for cut in cuts), rows]
     pieces = [(ids[a:b], packed.slice(a, b - a)) for a, b in pairwise(cuts)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "SPILL", spill)
         written = list(shuffle.spill(pieces, folder, buckets))
-        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        before = {file.name: file.read_bytes() for file in path.iterdir()}
         assert list(shuffle.spill(pieces, folder, buckets)) == written
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
     assert sum(count for _, count in written) == rows
     if rows:
         names = [name for name, _ in reversed(written)]

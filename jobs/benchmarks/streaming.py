@@ -20,6 +20,7 @@ from raysynth import models, shards
 from raysynth.config import TrainConfig
 from raysynth.hashing import mix
 from raysynth.schema import Schema
+from raysynth.storage import Place
 from raysynth.summary import summarise
 from raysynth.table import TableCodec
 
@@ -148,7 +149,7 @@ def encode(settings: Settings) -> Result:
     with Watch() as watch, clock() as whole:
         stages = Stages(watch)
         TableCodec.fit = timed  # type: ignore[method-assign]
-        codec, rows = data.encode(config, Path(config.table), work, stages)
+        codec, rows = data.encode(config, Place.of(config.table), Place.of(work), stages)
     pieces = [path.stat().st_size for path in (work / data.CODES).glob("*.parquet")]
     shutil.rmtree(work)
     cluster.disconnect()

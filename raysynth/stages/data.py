@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -38,7 +37,7 @@ import ray
 
 from raysynth import codecs, models, outline, shards
 from raysynth.config import TrainConfig
-from raysynth.errors import RunError, TableError
+from raysynth.errors import AbsentError, RunError, StorageError, TableError
 from raysynth.guess import check, settle
 from raysynth.hashing import Ids, mix
 from raysynth.progress import Phase, Show
@@ -60,7 +59,7 @@ _SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of
 Batch: TypeAlias = tuple[pa.Table, Ids]
 
 
-def examine(config: TrainConfig, path: Path) -> tuple[Schema, "Part"]:
+def examine(config: TrainConfig, path: Place) -> tuple[Schema, "Part"]:
     """The columns to model, and what is read of the table, from the files' footers alone.
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
@@ -78,12 +77,12 @@ def examine(config: TrainConfig, path: Path) -> tuple[Schema, "Part"]:
     return schema, Part(source, chosen(config), schema.names)
 
 
-def has_codes(work: Path) -> bool:
+def has_codes(work: Place) -> bool:
     """Whether the table's codes are whole in `work`: from there on a training can resume."""
-    return (work / CODES / shards.INDEX).is_file()
+    return (work / CODES / shards.INDEX).exists()
 
 
-def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[TableCodec, int]:
+def encode(config: TrainConfig, source: Place, work: Place, show: Show) -> tuple[TableCodec, int]:
     """Summarise the table, fit its codecs, write its codes into `work`; gives codecs and rows.
 
     What is already there from an interrupted call is used as it is. Raises `TableError`.
@@ -105,7 +104,7 @@ def encode(config: TrainConfig, source: Path, work: Path, show: Show) -> tuple[T
 
 
 def settled(
-    config: TrainConfig, source: Path, show: Show, placeholder: bool = False
+    config: TrainConfig, source: Place, show: Show, placeholder: bool = False
 ) -> tuple["Part", Summary]:
     """What is read of the table, and its summary with the kind of every column settled.
 
@@ -154,14 +153,18 @@ class Part:
         return data.map_batches(task, batch_format="pyarrow", batch_size=None)
 
 
-def _codecs(work: Path) -> TableCodec:
+def _codecs(work: Place) -> TableCodec:
     try:
-        return TableCodec.from_json(json.loads((work / CODECS).read_text()))
-    except (OSError, ValueError, KeyError):
-        raise RunError(
-            f"{work}: what an interrupted training left is damaged; delete this folder and repeat "
-            "the command to start anew"
-        ) from None
+        return TableCodec.from_json(json.loads((work / CODECS).read_bytes()))
+    except StorageError as error:
+        if not isinstance(error, AbsentError):
+            raise
+    except (ValueError, KeyError):
+        pass
+    raise RunError(
+        f"{work}: what an interrupted training left is damaged; delete this folder and repeat the "
+        "command to start anew"
+    )
 
 
 def summarised(part: Part, schema: Schema, show: Show, margin: float = MARGIN) -> Summary:
@@ -206,7 +209,7 @@ def folded(summaries: Iterable[Summary]) -> Summary:
     return merge(held)
 
 
-def _encode(part: Part, table: TableCodec, seed: int, work: Path, rows: int, show: Show) -> None:
+def _encode(part: Part, table: TableCodec, seed: int, work: Place, rows: int, show: Show) -> None:
     text = json.dumps(table.to_json())
     folder, spilled = work / CODES, work / SPILLED
     buckets = shuffle.buckets_of(rows, _row_bytes(table))
@@ -237,7 +240,7 @@ def _encode(part: Part, table: TableCodec, seed: int, work: Path, rows: int, sho
         pieces = _counted(sorted_, phase, note)
     done = sum(count for _, count in pieces)
     assert done == rows, f"{done} of {rows} rows were encoded"
-    Place.of(spilled).remove()
+    spilled.remove()
     shards.publish(folder, pieces)
 
 

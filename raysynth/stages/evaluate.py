@@ -48,7 +48,7 @@ def evaluate(
         phase.at(rows)
     with show.phase("judge", rows) as phase:
         report = judge(synthetic, real, train, schema, target, seed)
-        title = f"{run.path.name}: {run.config.family} on {run.rows:,} rows"
+        title = f"{run.place.name}: {run.config.family} on {run.rows:,} rows"
         page = html(report, synthetic, real, schema, title=title)
         phase.at(rows)
     data = json.dumps(report.to_json(), indent=1)

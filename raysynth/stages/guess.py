@@ -1,13 +1,13 @@
 """A table to what training would take its columns for, without training."""
 
 import tempfile
-from pathlib import Path
 
 from raysynth.config import TrainConfig
 from raysynth.progress import Show, Silent
 from raysynth.stages import cluster
 from raysynth.stages.data import examine, settled
 from raysynth.stages.staging import Table, stage
+from raysynth.storage import Place
 from raysynth.summary import Summary
 
 
@@ -19,7 +19,7 @@ def guess(config: TrainConfig, table: Table | None = None, show: Show | None = N
     """
     show = show or Silent()
     with tempfile.TemporaryDirectory() as folder:  # for its owner alone
-        source = stage(config, config.table if table is None else table, Path(folder))
+        source = stage(config, config.table if table is None else table, Place.of(folder))
         examine(config, source)  # what files tell without being read is told before Ray starts
         cluster.connect(config.workers)
         with cluster.own_errors():

@@ -7,7 +7,7 @@ a few pieces however many rows are asked for.
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow as pa
 from raysynth.progress import Show, Silent
 from raysynth.run import open_run
 from raysynth.sampler import CHUNK, GROUP, Drawn, Sampler
-from raysynth.storage import write
+from raysynth.storage import Place, write
 
 PIECE = CHUNK * GROUP
 LARGE = 5_000_000  # rows past which a request goes to Ray unasked
@@ -25,29 +25,30 @@ LARGE = 5_000_000  # rows past which a request goes to Ray unasked
 class Sampled:
     """What a sample came to: rows written, rows drawn to have them, rows made to fit `given`."""
 
-    path: Path
+    place: Place
     rows: int
     tried: int
     forced: int
 
 
 def sample(
-    path: str | Path,
-    out: str | Path,
+    path: str | PathLike[str] | Place,
+    out: str | PathLike[str] | Place,
     rows: int,
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     workers: int | None = None,
     show: Show | None = None,
 ) -> Sampled:
-    """Draw `rows` rows of the run at `path` into the .parquet or .csv file `out`.
+    """Draw `rows` rows of the run at `path` into the .parquet or .csv file `out`, wherever it is.
 
     In this process by default; over `workers` Ray actors where given, or where rows are many, if
     there is work for two. The rows are the same either way. Raises `RunError`, `GivenError`,
     `StorageError`.
     """
     show = show or Silent()
-    sampler = Sampler.open(open_run(path))
+    place, target = Place.of(path), Place.of(out)
+    sampler = Sampler.open(open_run(place))
     sampler.slots(given or {})  # what cannot be given is told before any row is drawn
     if workers is None and rows > LARGE:
         workers = os.cpu_count() or 1
@@ -57,12 +58,12 @@ def sample(
         pieces = (
             sampler.stream(rows, seed, given)
             if workers is None or rows <= PIECE
-            else _on_ray(Path(path).absolute(), rows, seed, dict(given or {}), workers)
+            else _on_ray(place.text, rows, seed, dict(given or {}), workers)
         )
         empty = True
         for drawn in pieces:
-            for place, count in enumerate((drawn.table.num_rows, drawn.tried, drawn.forced)):
-                counts[place] += count
+            for number, count in enumerate((drawn.table.num_rows, drawn.tried, drawn.forced)):
+                counts[number] += count
             phase.at(counts[0])
             empty = False
             yield drawn.table
@@ -70,12 +71,12 @@ def sample(
             yield sampler.table.schema.arrow.empty_table()
 
     with show.phase("sample", rows) as phase:
-        write(tables(), out)
-    return Sampled(Path(out), *counts)
+        write(tables(), target)
+    return Sampled(target, *counts)
 
 
 def _on_ray(
-    path: Path, rows: int, seed: int, given: dict[str, Any], workers: int
+    path: str, rows: int, seed: int, given: dict[str, Any], workers: int
 ) -> Iterator[Drawn]:
     import ray  # here, so that a small request does not wait for it
 
@@ -89,7 +90,7 @@ def _on_ray(
     data.context.execution_options.preserve_order = True
     drawn = data.map_batches(
         _Drawer,
-        fn_constructor_args=(str(path), rows, seed, given, threads),
+        fn_constructor_args=(path, rows, seed, given, threads),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,

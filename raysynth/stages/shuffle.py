@@ -8,7 +8,6 @@ file is named by its first row's id: a task that is repeated writes its own file
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ def buckets_of(rows: int, row_bytes: int) -> int:
 
 
 def spill(
-    packed: Iterable[tuple[Ids, pa.Table]], folder: Path, buckets: int
+    packed: Iterable[tuple[Ids, pa.Table]], folder: Place, buckets: int
 ) -> Iterator[tuple[str, int]]:
     """Write packed codes, with the ids of their rows, by `SPILL` bytes; gives names and rows."""
     held: list[pa.Table] = []
@@ -50,7 +49,7 @@ def spill(
         yield written()
 
 
-def gather(folder: Path, names: Sequence[str], bucket: int) -> pa.Table:
+def gather(folder: Place, names: Sequence[str], bucket: int) -> pa.Table:
     """The rows of one bucket out of all spilled files, in the order of their keys."""
     packed = pa.concat_tables(_read(folder / name, bucket) for name in names)
     return packed.take(np.argsort(packed.column(KEY).to_numpy()))
@@ -73,9 +72,9 @@ def _cut(packed: pa.Table, buckets: int) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def _read(path: Path, bucket: int) -> pa.Table:
+def _read(place: Place, bucket: int) -> pa.Table:
     def batch(file: pa.NativeFile) -> pa.Table:
         with pa.ipc.open_file(file) as batches:
             return pa.Table.from_batches([batches.get_batch(bucket)])
 
-    return Place.of(path).read(batch)
+    return place.read(batch)

@@ -20,14 +20,14 @@ from raysynth.listing import listing
 from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import read
-from raysynth.storage import write
+from raysynth.storage import Place, write
 
 INPUT = "table.parquet"
 
 Table: TypeAlias = str | Path | pd.DataFrame | pa.Table | ray.data.Dataset
 
 
-def stage(config: TrainConfig, table: Table, work: Path) -> Path:
+def stage(config: TrainConfig, table: Table, work: Place) -> Place:
     """Where the table's Parquet is: where it lies, or a copy in `work` of what is no Parquet.
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
@@ -35,7 +35,7 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
     if isinstance(table, str | Path):
         found = listing(table)
         if found.format == "parquet":
-            return Path(table)
+            return Place.of(table)
         schema = delimited.settle(found.files)
         if any(not pa.types.is_null(kind) for kind in schema.types):  # without rows there is none
             Schema.infer(schema, left_out(config, schema), config.categories)
@@ -51,7 +51,7 @@ def stage(config: TrainConfig, table: Table, work: Path) -> Path:
     return work / INPUT
 
 
-def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, path: Path) -> Path:
+def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, path: Place) -> Place:
     """Write a Ray Dataset once, block by block in its order, by which its rows are numbered."""
     arrow = getattr(table.schema(), "base_schema", None)
     if isinstance(arrow, pa.Schema):

@@ -9,7 +9,6 @@ import json
 import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,21 +16,22 @@ import ray.train
 import ray.train.torch
 import torch
 
-from raysynth import models, parallel
+from raysynth import checkpoint, models, parallel
+from raysynth.checkpoint import Checkpoint
 from raysynth.config import TrainConfig, parse
-from raysynth.errors import Stopped, StorageError
+from raysynth.errors import RunError, Stopped, StorageError
 from raysynth.learn import Plan, capture, learn, restore
 from raysynth.progress import Show, Silent
-from raysynth.run import Run, build, save_run
+from raysynth.run import Run, build, finish, save_run
 from raysynth.shards import Share
 from raysynth.stages import cluster
 from raysynth.stages.claim import claimed, staged
 from raysynth.stages.data import CODES, encode, examine
 from raysynth.stages.staging import Table
-from raysynth.storage import reason
+from raysynth.storage import Place
 from raysynth.table import TableCodec
 
-STATE, LOSSES = "state.safetensors", "losses.jsonl"
+CHECKPOINTS = "checkpoints"
 POLL_S = 0.2
 RETRIES = 3
 
@@ -46,6 +46,8 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     family = models.get(config.family)
     settings = parse(family.Config, config.model)
     with claimed(config) as work:
+        if run := finish(config.place):
+            return run  # its training was over, and stopped in the moment before it was published
         source = staged(config, config.table if table is None else table, work)
         examine(config, source)  # what files tell without being read is told before Ray starts
         own = cluster.connect(config.workers)
@@ -54,34 +56,43 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
         plan = Plan(rows, batch, config.epochs, config.seed)
         with show.phase("train", config.epochs * rows) as phase, cluster.own_errors():
-            checkpoint = _fit(config, codecs, plan, work, own, phase, show)
+            _fit(config, codecs, plan, work, own, phase, show)
         with show.phase("save", rows) as phase:
             model = build(config, codecs)
-            restore(model, str(checkpoint / STATE))
-            run = save_run(config, codecs, model, (checkpoint / LOSSES).read_text(), rows)
-            phase.at(rows, str(run.path))
+            last = _last(work, plan)
+            restore(model, last.state, str(work))
+            run = save_run(config, codecs, model, last.losses, rows)
+            phase.at(rows, str(run.place))
     return run
+
+
+def _last(work: Place, plan: Plan) -> Checkpoint:
+    last = checkpoint.newest(work / CHECKPOINTS)
+    if last is None or last.epoch != plan.epochs:
+        raise RunError(f"{work}: the last checkpoint is torn or altered; repeat the command")
+    return last
 
 
 def _fit(
     config: TrainConfig,
     codecs: TableCodec,
     plan: Plan,
-    work: Path,
+    work: Place,
     own: bool,
     phase: Any,
     show: Show,
-) -> Path:
-    """Train on Ray; gives the folder of the last checkpoint."""
+) -> None:
+    """Train on Ray, to a checkpoint of the last epoch."""
     cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
     board = _Board.remote()  # type: ignore[attr-defined]
+    scratch = tempfile.TemporaryDirectory(prefix="raysynth-", ignore_cleanup_errors=True)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "codecs": codecs.to_json(),
             "plan": vars(plan),
-            "codes": str(work / CODES),
+            "work": work.text,
             "threads": cpus,
             "board": board,
         },
@@ -93,11 +104,10 @@ def _fit(
         ),
         run_config=ray.train.RunConfig(
             name="train",
-            storage_path=str(work),
+            storage_path=scratch.name,  # for what Ray notes of its own: checkpoints are ours
             failure_config=ray.train.FailureConfig(
                 max_failures=RETRIES, controller_failure_limit=3
             ),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             logging_config=ray.train.LoggingConfig("ERROR"),
         ),
     )
@@ -106,19 +116,19 @@ def _fit(
 
     def fit() -> None:
         try:
-            outcome["result"] = trainer.fit()
+            trainer.fit()
         except BaseException as error:  # noqa: BLE001 (raised again on the user's thread)
             outcome["error"] = error
         over.set()
 
     # On a thread of its own, so that this one can show progress and hear Ctrl-C.
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
-    stopped = _follow(over, board, config, plan, phase, show)
+    with scratch:
+        stopped = _follow(over, board, config, plan, phase, show)
     if "error" in outcome:
         raise outcome["error"]
     if stopped is not None:
         raise Stopped(stopped)
-    return Path(outcome["result"].checkpoint.path)
 
 
 def _resources(config: TrainConfig, cpus: int) -> dict[str, float]:
@@ -156,6 +166,8 @@ def _follow(
             show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
             board.stop.remote()
     news = ray.get(board.read.remote())
+    if news["failed"]:
+        raise StorageError(news["failed"])
     phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}")
     return news["epoch"] if stopping else None
 
@@ -165,7 +177,7 @@ class _Board:
     """Where worker 0 writes how far it is, and the driver that it should stop."""
 
     def __init__(self) -> None:
-        self.news: dict[str, Any] = {"from": None, "epoch": 0, "losses": {}}
+        self.news: dict[str, Any] = {"from": None, "epoch": 0, "losses": {}, "failed": ""}
         self.stopping = False
 
     def post(self, **news: Any) -> bool:
@@ -189,11 +201,12 @@ def _worker(settings: dict[str, Any]) -> None:
     codecs = TableCodec.from_json(settings["codecs"])
     device = ray.train.torch.get_device()
     model = build(config, codecs, device)
-    done, losses = _resume(model)
+    work = Place.of(settings["work"])
+    done, losses = _resume(model, work / CHECKPOINTS, device)
     if parallel.rank() == 0:
         ray.get(settings["board"].post.remote(**{"from": done, "epoch": done}))
     share = Share(
-        Path(settings["codes"]),
+        work / CODES,
         codecs.layout,
         parallel.rank(),
         parallel.workers(),
@@ -211,37 +224,36 @@ def _worker(settings: dict[str, Any]) -> None:
             late = time.monotonic() - saved > config.checkpoint_s or epoch.number == plan.epochs
         stop = parallel.agree(stop, device)
         if parallel.agree(late, device) or stop:
-            _checkpoint(config, model, epoch.number, losses)
+            stop = not _save(work, model, epoch.number, losses, settings["board"]) or stop
             saved = time.monotonic()
         if stop:
             return
 
 
-def _resume(model: Any) -> tuple[int, list[str]]:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+def _resume(model: Any, folder: Place, device: torch.device) -> tuple[int, list[str]]:
+    """Go on from the checkpoint that worker 0 takes: the epoch, and the losses up to it."""
+    found = checkpoint.newest(folder) if parallel.rank() == 0 else None
+    done = parallel.of_first(found.epoch if found else 0, device)
+    if done == 0:
         return 0, []
-    with checkpoint.as_directory() as folder:
-        done = restore(model, str(Path(folder, STATE)))
-        return done, Path(folder, LOSSES).read_text().splitlines()
+    found = found or checkpoint.load(folder, done)
+    restore(model, found.state, str(folder))
+    return done, found.losses.splitlines()
 
 
-def _checkpoint(config: TrainConfig, model: Any, epoch: int, losses: list[str]) -> None:
-    """A barrier: every worker comes here, worker 0 with the state of all.
+def _save(work: Place, model: Any, epoch: int, losses: list[str], board: Any) -> bool:
+    """Keep a checkpoint, every worker coming here with its statistics; whether that succeeded.
 
-    Raises `StorageError` where the checkpoint cannot be written.
+    Where it did not, the board has why, and training is to end: tried again at once, it would only
+    fail again, and from the checkpoint before it nothing is lost.
     """
     parallel.average_statistics(model)
-    if parallel.rank() != 0:
-        ray.train.report({"epoch": epoch})
-        return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, STATE).write_bytes(capture(model, epoch))
-            Path(folder, LOSSES).write_text("".join(f"{line}\n" for line in losses))
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"epoch": epoch}, checkpoint=checkpoint)
-    except OSError as error:
-        raise StorageError(
-            f"{config.path}: a checkpoint cannot be written: {reason(error)}"
-        ) from None
+    failed = False
+    if parallel.rank() == 0:
+        text = "".join(f"{line}\n" for line in losses)
+        try:
+            checkpoint.save(work / CHECKPOINTS, Checkpoint(epoch, capture(model, epoch), text))
+        except StorageError as error:
+            ray.get(board.post.remote(failed=f"a checkpoint cannot be kept: {error}"))
+            failed = True
+    return not parallel.agree(failed, ray.train.torch.get_device())

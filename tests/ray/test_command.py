@@ -112,12 +112,8 @@ def _until_checkpoint(story: Story, end: str, stop: Callable[[int], None]) -> No
 
 
 def _checkpoints(story: Story) -> set[str]:
-    """Checkpoints that Ray Train would resume from."""
-    try:
-        known = (story.run / "work" / "train" / "checkpoint_manager_snapshot.json").read_text()
-    except FileNotFoundError:
-        return set()
-    return set(re.findall(r"checkpoint_2[-\d_.]+", known))
+    """Checkpoints that are whole."""
+    return {path.parent.name for path in story.run.glob("work/checkpoints/*/index.json")}
 
 
 def _processes(home: Path, patience_s: float = 10) -> list[str]:
@@ -152,7 +148,7 @@ def _from(end: "CompletedProcess[str]") -> int:
 
 def test_a_killed_training_leaves_no_run_but_what_it_needs_to_resume(story: Story) -> None:
     assert story.ends["killed"].returncode == -signal.SIGKILL
-    assert {"codes", "settings.json", "source.json", "table.json", "train"} <= set(
+    assert {"codes", "settings.json", "source.json", "table.json", "checkpoints"} <= set(
         story.left["killed"]
     )
 

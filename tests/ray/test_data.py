@@ -25,6 +25,7 @@ from raysynth.selection import WHOLE, Selection
 from raysynth.shards import Share, pack
 from raysynth.source import Source, read
 from raysynth.stages import data, shuffle, staging
+from raysynth.storage import Place
 from raysynth.summary import SAMPLE, summarise
 from raysynth.table import TableCodec
 
@@ -56,8 +57,9 @@ def _encoded(source: Path, work: Path, **settings: Any) -> tuple[TableCodec, Cod
     """What `encode` gives, and the published rows in their order."""
     config = TrainConfig(table=str(source), name="cut", seed=SEED, **settings)
     work.mkdir()
-    codec, rows = data.encode(config, source, work, Silent())
-    share = Share(work / data.CODES, codec.layout, 0, 1, 2**30)
+    at = Place.of(work)
+    codec, rows = data.encode(config, Place.of(source), at, Silent())
+    share = Share(at / data.CODES, codec.layout, 0, 1, 2**30)
     assert share.total == rows
     (bounds,) = share.bounds
     return codec, share.window(bounds, "cpu")
@@ -179,7 +181,7 @@ def test_what_an_interrupted_call_encoded_is_used_as_it_is(
     codec, codes = _encoded(path, tmp_path / "work", where="age >= 30")
     path.unlink()
     config = TrainConfig(table=str(path), name="cut", seed=SEED, where="age >= 30")
-    again, rows = data.encode(config, path, tmp_path / "work", Silent())
+    again, rows = data.encode(config, Place.of(path), Place.of(tmp_path / "work"), Silent())
     assert again == codec
     assert rows == codes.rows < people.num_rows
     assert not (tmp_path / "work" / data.SPILLED).exists()
@@ -191,7 +193,7 @@ def test_what_an_interrupted_call_encoded_is_used_as_it_is(
 def _staged(table: staging.Table, work: Path, **settings: Any) -> pa.Table:
     work.mkdir()
     config = TrainConfig(table="table", name="staged", **settings)
-    return read(staging.stage(config, table, work))
+    return read(staging.stage(config, table, Place.of(work)))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "parts"])

@@ -4,6 +4,7 @@
 in CI is a failure.
 """
 
+import functools
 import os
 import secrets
 import shlex
@@ -36,6 +37,7 @@ class Store:
             raise RuntimeError(done.stderr.strip() or f"exit code {done.returncode}")
         return done.stdout
 
+    @functools.lru_cache  # noqa: B019 (of a frozen value that lasts as long as the session)
     def environment(self, user: str = "owner") -> dict[str, str]:
         """What reaches it."""
         lines = self("env", "--user", user).splitlines()

@@ -1,19 +1,20 @@
 """Tables in a bucket are listed and read as on this machine, also while the store goes away."""
 
 import gzip
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from raysynth import source, units
 from raysynth.errors import StorageError
 from raysynth.listing import listing
 from raysynth.selection import WHOLE, Selection
 from raysynth.source import Source, read
 from raysynth.storage import Place, write, write_bytes
+from tests.s3.line import Line, interruption
 
 TABLE = pa.table({"a": pa.array(range(1_000)), "b": [f"v{i % 7}" for i in range(1_000)]})
 
@@ -62,32 +63,26 @@ def test_an_object_that_changes_or_goes_after_it_was_listed_is_an_error(parts: P
         list(found.batches(found.units[0], ["a"], WHOLE, None))
 
 
-def test_a_large_row_group_is_read_on_where_the_store_went_away(
-    bucket: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["large.parquet", "large.csv"])
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_large_file_is_read_on_where_the_store_went_away(
+    bucket: Place,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    turn: int,
 ) -> None:
     rows = 2**17
     table = pa.table({"n": np.random.default_rng(0).permutation(rows), "m": np.arange(rows)})
-    with (bucket / "x").filesystem.open_output_stream((bucket / "large.parquet").path) as file:
-        pq.write_table(table, file, row_group_size=rows, data_page_size=2**14)
-    monkeypatch.setattr(source, "ROWS", 2**14)
-    found = Source.of(bucket / "large.parquet")
-    opened = []
-    read_on = units._resumed
-
-    def failing(place: Place, tables: units.Tables) -> object:
-        def once(file: pa.NativeFile, done: int) -> object:
-            opened.append(done)
-            for number, part in enumerate(tables(file, done)):
-                if len(opened) < 3 and number == 2:
-                    raise OSError("AWS Error NETWORK_CONNECTION during GetObject")
-                yield part
-
-        return read_on(place, once)
-
-    monkeypatch.setattr(units, "_resumed", failing)
-    batches = [b for unit in found.units for b in found.batches(unit, ["n", "m"], WHOLE, None)]
-    assert pa.concat_tables([part for part, _ in batches]).equals(table)
-    assert opened == [0, 2 * 2**14, 4 * 2**14]
+    write([table], bucket / name)
+    line = Line(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    line.watches = [interruption(line, store, f"GET /{bucket.bucket}/{name}", turn)]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
+    monkeypatch.setenv("RAYSYNTH_RETRY_S", "200")
+    assert read(bucket / name).equals(table)
+    assert line.watches[0].seen
+    assert line.refused >= 3
+    line.close()
 
 
 def test_a_store_without_the_table_says_so(bucket: Place) -> None:
