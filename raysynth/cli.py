@@ -3,6 +3,8 @@
 Results for people and progress go to standard error; with --json the last line on standard output
 is one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2
 the user's to mend, 130 stopped, 1 a fault of ours.
+
+Longer than other files: most of it is options and their help, one list a command.
 """
 
 import contextlib

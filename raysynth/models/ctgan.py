@@ -21,6 +21,8 @@ come back when sampling.
 - The penalty's gradient is written out instead of taken by double backward: the critic is
   piecewise linear, so the two are equal (a test compares them) and this one costs half.
 
+Longer than other files: a family is one file, and this one has two networks with their losses.
+
 Shapes: B rows, P packs, W dense width, C categories of all category spans, Z noise width.
 """
 

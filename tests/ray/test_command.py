@@ -116,7 +116,7 @@ def _checkpoints(story: Story) -> set[str]:
     return {path.parent.name for path in story.run.glob("work/checkpoints/*/index.json")}
 
 
-def _processes(home: Path, patience_s: float = 10) -> list[str]:
+def _processes(home: Path, patience_s: float = 60) -> list[str]:
     """What is still alive of Ray's after `patience_s`, told by the environment of our tests."""
     mark, until = f"RAY_TMPDIR={home}".encode(), time.monotonic() + patience_s
     while True:
