@@ -12,7 +12,6 @@ that time costs nothing.
 """
 
 import functools
-import math
 import os
 import random
 import re
@@ -31,7 +30,7 @@ from pyarrow import fs
 from raysynth.errors import ABSENT, AbsentError, ConfigError, StorageError
 
 PATIENCE_S, TIDYING_S = 60.0, 10.0
-_given_up = [-math.inf]
+_given_up: dict[str | None, float] = {}  # when, by endpoint
 
 T = TypeVar("T")
 
@@ -103,7 +102,8 @@ def patiently(operation: Callable[[], T]) -> T:
     was given up just before, it is asked once: who tidies up after a failure need not wait again.
     """
     begun, pause = time.monotonic(), 0.2
-    until = begun + patience_s() * (begun - _given_up[0] > TIDYING_S)
+    before = _given_up.get(endpoint(), begun - TIDYING_S)
+    until = begun + patience_s() * (begun - before >= TIDYING_S)
     while True:
         try:
             return operation()
@@ -111,7 +111,7 @@ def patiently(operation: Callable[[], T]) -> T:
             if not _away(error):
                 raise
             if time.monotonic() + pause > until:
-                _given_up[0] = time.monotonic()
+                _given_up[endpoint()] = time.monotonic()
                 raise
         time.sleep(pause * random.uniform(0.7, 1.0))
         pause = min(2 * pause, 5.0)
@@ -185,7 +185,7 @@ def _cause(error: Exception, bucket: str, key: str) -> Exception:
     """The error with its cause: the answer to a HEAD, and pyarrow's errors, do not name it."""
     plain = isinstance(error, OSError) and not isinstance(error, boto.BotoCoreError)
     headless = isinstance(error, boto.ClientError) and code_of(error).isdigit()
-    if _away(error) or not (plain or headless):
+    if not plain and (not headless or _away(error)):
         return error
     try:
         client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
@@ -276,6 +276,6 @@ def _filesystem(
         region=region or "us-east-1",
         connect_timeout=5,
         request_timeout=30,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=4),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
         **options,
     )

@@ -31,15 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """A file or folder, wherever it lies: a path on this machine, or s3://bucket/key.
+    """A file or folder, wherever it lies: a path on this machine, or s3://bucket/key. Frozen text.
 
-    A frozen value of text. What it takes to reach it (connections, credentials) is looked up in the
+    What it takes to reach it (connections, credentials) is looked up in the
     process that reaches for it, so it never travels in a plan, a log or a run. `text` is what to
     pass on; as a string it reads as the user gave it, for messages.
 
     Each method raises `StorageError` for what cannot be reached, `AbsentError` for what is not
-    there. In a bucket, an operation is tried
-    again for as long as `client.patiently` has it.
+    there. In a bucket, an operation is tried again for as long as `client.patiently` has it.
     """
 
     text: str
@@ -53,9 +52,8 @@ class Place:
         text = os.fspath(path)
         if not text.startswith(_S3):
             if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text):
-                raise StorageError(
-                    f"{scheme[1]}://...: expected a path on this machine or s3://bucket/key"
-                )
+                said = "expected a path on this machine or s3://bucket/key"
+                raise StorageError(f"{scheme[1]}://...: {said}")
             return cls(str(Path(text).absolute()), text)
         bucket = text.removeprefix(_S3).partition("/")[0]
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
@@ -105,9 +103,9 @@ class Place:
         """The filesystem it is in, opened in this process. Never to be pickled: it holds keys."""
         if not self.bucket:
             return fs.LocalFileSystem()
-        from raysynth import client
+        from raysynth.client import filesystem
 
-        return client.filesystem(self.bucket)
+        return filesystem(self.bucket)
 
     @property
     def path(self) -> str:
@@ -220,7 +218,7 @@ def _writer(file: IO[bytes], suffix: str, schema: pa.Schema) -> Any:
 def whole(path: str | os.PathLike[str] | Place) -> Iterator[IO[bytes]]:
     """A file to write to that is at `path` when all is written, or leaves nothing behind.
 
-    Turns what the operating system says into a `StorageError` with a remedy.
+    What the operating system or the store says becomes a `StorageError` with a remedy.
     """
     place = Place.of(path)
     if not place.bucket:

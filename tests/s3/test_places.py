@@ -13,8 +13,10 @@ import pytest
 from pyarrow import fs
 
 from raysynth import s3
+from raysynth.client import client
 from raysynth.errors import ConfigError, StorageError
 from raysynth.storage import Place, whole, write, write_bytes
+from tests.s3.line import Line, interruption
 
 TABLE = pa.table({"a": pa.array(range(100)), "b": [f"v{i % 7}" for i in range(100)]})
 
@@ -110,6 +112,9 @@ def test_what_fails_half_way_leaves_what_was_there(
             write(failing(), place / name)
     assert _there(place) == ["t.parquet"]
     assert (place / "t.parquet").read(pq.read_table).equals(TABLE)
+    if place.bucket:
+        begun = client().list_multipart_uploads(Bucket=place.bucket)
+        assert not begun.get("Uploads"), "parts of an upload that is over"
 
 
 def test_a_large_file_appears_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,3 +250,23 @@ def test_what_is_no_place_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(StorageError, match=r"expected .*s3://bucket/key") as error:
         Place.of(text)
     assert "918273645" not in str(error.value)
+
+
+@pytest.mark.parametrize("request_", ["PUT", "POST"])
+def test_a_large_upload_goes_on_where_the_store_went_away(
+    bucket: Place, store: object, monkeypatch: pytest.MonkeyPatch, request_: str
+) -> None:
+    """Stopped in the middle of the second part, or of completing the upload."""
+    monkeypatch.setattr(s3, "PART", 5 * 2**20)
+    monkeypatch.setenv("RAYSYNTH_RETRY_S", "200")
+    line = Line(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    turn = 2  # the first POST begins the upload
+    watch = interruption(line, store, f"{request_} /{bucket.bucket}/large?", turn)
+    line.watches = [watch]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
+    data = np.random.default_rng(0).bytes(12 * 2**20)
+    write_bytes(bucket / "large", data)
+    assert watch.seen
+    assert line.refused >= 3
+    assert (bucket / "large").read_bytes() == data
+    line.close()
