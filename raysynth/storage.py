@@ -14,9 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
-from pyarrow import fs
+from pyarrow import csv, fs
 
 from raysynth.errors import ABSENT, AbsentError, StorageError
 
@@ -66,7 +65,7 @@ class Place:
 
     def __truediv__(self, name: str) -> Self:
         text = f"{self.text.rstrip('/')}/{name}"
-        return type(self)(text, text if self.bucket else str(PurePosixPath(str(self)) / name))
+        return type(self)(text, text if self.bucket else str(PurePosixPath(str(self), name)))
 
     def __str__(self) -> str:
         return self.shown or self.text
@@ -177,7 +176,7 @@ class Place:
             kept = None if but is None else but.key
             s3.delete(self.bucket, [key for key in (*found, self.key) if key != kept])
         elif but is not None:
-            for file in [file for file, _ in self.files() if file != but]:
+            for file in (file for file, _ in self.files() if file != but):
                 file.remove()
         else:
             with _told(self, "deleted"), contextlib.suppress(FileNotFoundError):
@@ -210,7 +209,7 @@ def write(tables: Iterable[pa.Table], path: str | os.PathLike[str] | Place) -> i
 
 def _writer(file: IO[bytes], suffix: str, schema: pa.Schema) -> Any:
     if suffix == ".csv":
-        return pa.csv.CSVWriter(file, schema)
+        return csv.CSVWriter(file, schema)
     return pq.ParquetWriter(file, schema, compression="zstd")
 
 

@@ -6,9 +6,11 @@ gone.
 """
 
 import json
+import os
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -85,7 +87,12 @@ def _fit(
     """Train on Ray, to a checkpoint of the last epoch."""
     cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
     board = _Board.remote()  # type: ignore[attr-defined]
-    scratch = tempfile.TemporaryDirectory(prefix="raysynth-", ignore_cleanup_errors=True)
+    home = os.environ.get("RAY_TMPDIR", "")
+    scratch = tempfile.TemporaryDirectory(
+        prefix="raysynth-",
+        dir=home if home and Path(home).is_dir() else None,
+        ignore_cleanup_errors=True,
+    )
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
