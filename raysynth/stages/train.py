@@ -151,28 +151,32 @@ def _follow(
     """
     resumed: int | None = None
     stopping = False
+
+    def show_news() -> dict[str, Any]:
+        nonlocal resumed
+        news: dict[str, Any] = ray.get(board.read.remote())
+        if resumed is None and news["from"] is not None:
+            phase.begin(news["from"] * plan.rows)
+            if news["from"]:
+                show.say(f"resuming '{config.name}' from epoch {news['from']} of {config.epochs}")
+            resumed = news["from"]
+        if news["epoch"]:
+            notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
+            phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}")
+        return news
+
     while True:
         try:
             if over.wait(POLL_S):
                 break
-            news = ray.get(board.read.remote())
-            if resumed is None and news["from"] is not None:
-                resumed = news["from"]
-                phase.begin(resumed * plan.rows)
-                if resumed:
-                    show.say(f"resuming '{config.name}' from epoch {resumed} of {config.epochs}")
-            if news["epoch"]:
-                notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
-                phase.at(
-                    news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}"
-                )
+            show_news()
         except KeyboardInterrupt:
             if stopping:
                 raise
             stopping = True
             show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
             board.stop.remote()
-    news = ray.get(board.read.remote())
+    news = show_news()  # also where training was over before it was ever asked for
     if news["failed"]:
         raise StorageError(news["failed"])
     phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}")
