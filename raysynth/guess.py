@@ -29,6 +29,7 @@ from raysynth.arrays import is_text, is_time, is_whole, plain_type
 from raysynth.config import ColumnConfig
 from raysynth.errors import ConfigError, TableError, nearest
 from raysynth.facts import MOSTLY, NEARLY, Facts, distinct, personal
+from raysynth.patterns import UUID
 from raysynth.people import FORMS
 from raysynth.schema import KINDS, Column, Kind, Schema, quoted
 from raysynth.summary import ColumnSummary, Summary
@@ -37,7 +38,6 @@ FEW = 100
 _CODE = "code class type label status level category cat group flag indicator ind gender sex race"
 _COUNT = "count num total amount sum"
 _BIRTH = ("birth", "birthdate", "birthday", "dob", "born")
-_UUID = r"^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
 
 
 def settle(
@@ -151,7 +151,7 @@ def _guess_text(facts: Facts) -> Column:
     column = facts.column
     if form := personal(facts):
         return _as_personal(column, form)
-    if facts.like(_UUID) >= NEARLY and facts.shared < MOSTLY:
+    if facts.like(UUID) >= NEARLY and facts.shared < MOSTLY:
         return replace(column, kind="identifier", why="UUIDs")
     spaced = facts.like(r"\s")
     measured = facts.like(r"^[+-]?\d*[.,]\d+$") >= MOSTLY  # numbers that one bad cell made text

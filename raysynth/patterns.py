@@ -19,6 +19,7 @@ from raysynth.hashing import Chance, mix
 
 DIGITS, UPPER, LOWER = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 MOST = 8  # patterns of one column
+UUID = r"^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
 COVERED = 0.9  # share of the identifiers that patterns must explain between them
 _FIELDS = re.compile(r"[0-9]+|[A-Z]+|[a-z]+|[^0-9A-Za-z]+")
 _LARGEST = 2**62  # numbers stay below it

@@ -96,11 +96,18 @@ class ColumnSummary:
     @property
     def null_holders(self) -> int:
         """How many are known to hold null."""
-        return (
-            self.holders_of(np.asarray(self.sample.is_null()))
-            if self.grouped
-            else (self.counters.nulls)
-        )
+        if not self.grouped:
+            return self.counters.nulls
+        return self.holders_of(np.asarray(self.sample.is_null()))
+
+    @property
+    def counted(self) -> int:
+        """The rows that `counts` are of: the table's, or the sample's."""
+        return len(self.sample) if self.counters.counts is None else self.rows
+
+    def counted_nulls(self, least: int) -> int:
+        """`null_rows`, or 0 where fewer than `least` of them or of their holders are known."""
+        return self.null_rows if min(self.null_rows, self.null_holders) >= least else 0
 
 
 @dataclass(frozen=True)

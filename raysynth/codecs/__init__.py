@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.errors import ConfigError, nearest
@@ -65,6 +66,37 @@ class Codec(Protocol):
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The codec that `to_json` described."""
         ...
+
+
+class Unmodelled:
+    """What the codecs of columns that nothing is learned from have in common: no parts."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """None: nothing is modelled."""
+        return ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """None."""
+        return ()
+
+    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
+        """Nothing, (B, 0) and (B, 0), whatever the values."""
+        rows = len(values)
+        return ColumnCodes(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))
+
+    def index_of(self, value: Any) -> int | None:
+        """No index stands for a value."""
+        return None
+
+
+def nulled(values: pa.Array, share: float, chance: Chance) -> pa.Array:
+    """Invented `values` (B,), a `share` of them null by chance."""
+    null = chance.uniform < share
+    return (
+        pc.if_else(pa.array(null), pa.scalar(None, values.type), values) if null.any() else values
+    )
 
 
 def names() -> tuple[str, ...]:

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysynth.arrays import plain_type, restored
-from raysynth.codecs import ColumnCodes
+from raysynth.codecs import ColumnCodes, Unmodelled
 from raysynth.errors import TableError
 from raysynth.hashing import Chance
-from raysynth.layout import Part
 from raysynth.numeric import distinct, is_numeric, null_share
 from raysynth.schema import arrow_type
 from raysynth.summary import ColumnSummary
@@ -24,7 +23,7 @@ from raysynth.ticks import read, write
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(Unmodelled):
     """The value: of numbers and times, the number that Arrow keeps for it."""
 
     type: str
@@ -55,28 +54,9 @@ class Codec:
         one = known.slice(0, 1)
         return cls(str(column.column.type), read(one).item() if counted else one[0].as_py())
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """None."""
-        return ()
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """None."""
-        return ()
-
-    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
-        """Nothing (B, 0), whatever the values."""
-        rows = len(values)
-        return ColumnCodes(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))
-
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """The value in every row (B,)."""
         return self._one.take(pa.array(np.zeros(len(codes.indices), np.int64)))
-
-    def index_of(self, value: Any) -> int | None:
-        """No index stands for anything."""
-        return None
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""

@@ -34,15 +34,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.arrays import is_text, plain_type, restored
-from raysynth.codecs import ColumnCodes
+from raysynth.codecs import ColumnCodes, Unmodelled, nulled
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Ids, mix, permute
-from raysynth.layout import Part
-from raysynth.patterns import DIGITS, Bounds, Pattern, Run, coarse, learn, written
+from raysynth.patterns import DIGITS, UUID, Bounds, Pattern, Run, coarse, learn, written
 from raysynth.schema import arrow_type
 from raysynth.summary import ColumnSummary
 
-UUID = r"^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
 DENSE = 4  # a range of at most this many numbers a row is a sequence
 _STREAM = 2**34  # past those of columns and of what a row's columns share
 _EACH = 2**14  # streams of one column
@@ -50,7 +48,7 @@ _HEX = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(Unmodelled):
     """The patterns and their shares of rows; a `sequence` counts on in order.
 
     `form` is "whole" (one pattern of one run; `down` counts down from 0), "text", or how UUIDs are
@@ -70,35 +68,18 @@ class Codec:
 
         Raises `TableError` where the column's type has no room for as many others.
         """
-        nulls = column.null_rows if min(column.null_rows, column.null_holders) >= least else 0
-        counted = column.rows if column.counters.counts is not None else len(column.sample)
-        facts = (nulls / max(counted, 1),)
+        nulls = column.counted_nulls(least) / max(column.counted, 1)
         kind = str(column.column.type)
         if not is_text(column.column.type):
-            return cls(kind, "whole", *_whole(column), *facts)
+            return cls(kind, "whole", *_whole(column), nulls)
         texts = column.sample.drop_null().cast(pa.string())
         if form := _uuid(texts):
-            return cls(kind, form, (), False, False, *facts)
+            return cls(kind, form, (), False, False, nulls)
         owners = column.holders[np.asarray(column.sample.is_valid())]
         bounds = Bounds(column.counters.maximum or "", column.counters.longest or 0)
         patterns, span = learn(texts.to_pylist(), owners, bounds, least)
         sequence = len(patterns) == 1 and span <= DENSE * column.rows
-        return cls(kind, "text", patterns, sequence, False, *facts)
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """None: nothing is modelled."""
-        return ()
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """None."""
-        return ()
-
-    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
-        """Codes (B, 0) and (B, 0)."""
-        rows = len(values)
-        return ColumnCodes(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))
+        return cls(kind, "text", patterns, sequence, False, nulls)
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Identifiers (B,) of the rows that `chance` numbers.
@@ -106,19 +87,12 @@ class Codec:
         Raises `TableError` where the column's type has no room for a row's.
         """
         kind = arrow_type(self.type)
-        mask = chance.uniform < self.nulls
         if self.form == "whole":
             made = self._whole(chance, plain_type(kind))
         else:
             made = self._texts(chance) if self.form == "text" else _uuids(self.form, chance)
             made = made.cast(plain_type(kind))
-        if mask.any():
-            made = pc.if_else(pa.array(mask), pa.scalar(None, made.type), made)
-        return restored(made, kind)
-
-    def index_of(self, value: Any) -> int | None:
-        """No index stands for an identifier."""
-        return None
+        return restored(nulled(made, self.nulls, chance), kind)
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""

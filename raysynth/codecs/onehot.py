@@ -69,7 +69,7 @@ class Codec:
             tuple(map(str, values.to_pylist()) if decimal else values.to_pylist()),
             tuple(counts.rows[kept].tolist()),
             pooled if holders >= least else 0,
-            column.null_rows if min(column.null_holders, column.null_rows) >= least else 0,
+            column.counted_nulls(least),
         )
 
     @cached_property

@@ -22,15 +22,13 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.arrays import is_text, plain_type, restored
-from raysynth.codecs import ColumnCodes
+from raysynth.codecs import ColumnCodes, Unmodelled, nulled
 from raysynth.errors import TableError
 from raysynth.hashing import Chance
 from raysynth.invent import Look, as_numbers, invented
-from raysynth.layout import Part
 from raysynth.patterns import DIGITS, LOWER, UPPER
 from raysynth.people import FORMS
 from raysynth.schema import arrow_type
@@ -46,7 +44,7 @@ _MARKS = str.maketrans(
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(Unmodelled):
     """What is invented (`form`) and how it looks; `nulls` is their share of rows."""
 
     type: str
@@ -63,8 +61,6 @@ class Codec:
                 f"column '{column.column.name}' is of a form that cannot be invented; "
                 f"expected one of {', '.join(FORMS)}"
             )
-        counted = column.rows if column.counters.counts is not None else len(column.sample)
-        nulls = column.null_rows if min(column.null_rows, column.null_holders) >= least else 0
         texts = column.sample.cast(pa.string()).drop_null().to_pylist()
         owners = column.holders[np.asarray(column.sample.is_valid())]
         return cls(
@@ -76,23 +72,8 @@ class Codec:
                 _style(texts, form),
                 2 * max(1, int(np.median([len(text.split()) for text in texts] or [True]))),
             ),
-            nulls / max(counted, 1),
+            column.counted_nulls(least) / max(column.counted, 1),
         )
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """None: nothing is modelled."""
-        return ()
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """None."""
-        return ()
-
-    def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
-        """Codes (B, 0) and (B, 0)."""
-        rows = len(values)
-        return ColumnCodes(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Invented values (B,) of the rows that `chance` numbers."""
@@ -101,14 +82,7 @@ class Codec:
         if not is_text(kind):
             made = as_numbers(made, plain_type(kind))
         made = made.cast(plain_type(kind))
-        null = chance.uniform < self.nulls
-        if null.any():
-            made = pc.if_else(pa.array(null), pa.scalar(None, made.type), made)
-        return restored(made, kind)
-
-    def index_of(self, value: Any) -> int | None:
-        """No index stands for a value."""
-        return None
+        return restored(nulled(made, self.nulls, chance), kind)
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
