@@ -5,6 +5,7 @@ A new codec is one new file that holds a frozen dataclass `Codec` keeping the pr
 contract suite in `tests/test_codecs.py` runs over it unasked.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
@@ -15,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raysynth import spikes
 from raysynth.errors import ConfigError, nearest
-from raysynth.hashing import Chance
+from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
+from raysynth.numeric import Scale
 from raysynth.summary import ColumnSummary
 
 
@@ -66,6 +69,83 @@ class Codec(Protocol):
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The codec that `to_json` described."""
         ...
+
+
+class Stretches(ABC):
+    """What codecs have in common that cut a scale into stretches, and some exact values beside.
+
+    The scalar is the offset in a stretch. The index is that of a stretch, then of an exact value,
+    then null; the last two have offset 0. `weights` are shares of rows that are not null, `nulls`
+    is the share of null rows.
+    """
+
+    scale: Scale
+    weights: tuple[float, ...]
+    nulls: float
+
+    @property
+    @abstractmethod
+    def stretches(self) -> int:
+        """How many stretches there are."""
+
+    @property
+    @abstractmethod
+    def exact(self) -> tuple[float, ...]:
+        """The exact values, in the scale's floats and ascending."""
+
+    @property
+    @abstractmethod
+    def lines(self) -> tuple[Floats, Floats]:
+        """By stretch and exact value: the centre, and how far from it an offset of 1 lies."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The offset, then the index."""
+        return Part("scalar"), Part("mode", len(self.shares))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of rows: each stretch, each exact value, then null."""
+        if not self.nulls:
+            return self.weights
+        return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
+
+    def floats(self, values: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
+        """Values (B,) on the scale, its middle for null, and which are null."""
+        floats = self.scale.floats(values)
+        nulls = np.isnan(floats)
+        return np.where(nulls, sum(self.scale.ends) / 2, floats), nulls
+
+    def codes(
+        self, floats: Floats, nulls: NDArray[np.bool_], places: NDArray[np.int64], clip: float
+    ) -> ColumnCodes:
+        """Index (B, 1) and offset (B, 1), cut to `clip`, of what `floats` gives, at `places`."""
+        centres, reaches = self.lines
+        offsets = np.clip((floats - centres[places]) / reaches[places], -clip, clip)
+        offsets[places >= self.stretches] = 0.0
+        if self.nulls:
+            places = np.where(nulls, len(self.weights), places)
+            offsets[nulls] = 0.0
+        return ColumnCodes(places.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
+
+    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
+        """Values (B,) rounded and kept in range as the column's own were."""
+        places = codes.indices[:, 0]
+        nulls = places >= len(self.weights)
+        places = np.where(nulls, 0, places)
+        centres, reaches = self.lines
+        offsets = np.clip(codes.scalars[:, 0].astype(np.float64), -1.0, 1.0)
+        floats = np.where(places < self.stretches, offsets * reaches[places], 0.0)
+        floats += centres[places]
+        floats[nulls] = np.nan
+        return self.scale.values(floats)
+
+    def index_of(self, value: Any) -> int | None:
+        """Null and exact values have an index of their own."""
+        if value is None:
+            return len(self.weights) if self.nulls else None
+        place = int(spikes.index(self.exact, self.scale.point(value))[0])
+        return None if place < 0 else self.stretches + place
 
 
 class Unmodelled:

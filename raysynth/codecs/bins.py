@@ -22,15 +22,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth import spikes
-from raysynth.codecs import ColumnCodes
+from raysynth.codecs import ColumnCodes, Stretches
 from raysynth.hashing import Chance, Floats
-from raysynth.layout import Part
 from raysynth.numeric import Scale, distinct, null_share
 from raysynth.summary import ColumnSummary
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(Stretches):
     """Bins between `edges`, then `heavy` values, in the scale's floats and ascending.
 
     `weights` are their shares of rows that are not null; `nulls` is the share of null rows.
@@ -58,52 +57,13 @@ class Codec:
         edges = () if inner is None else (scale.ends[0], *inner, scale.ends[1])
         codec = cls(scale, edges, tuple(heavy.tolist()), (), null_share(column, least))
         places = codec._places(floats)
-        weights = np.bincount(places, minlength=codec._bins + len(heavy)) / len(floats)
+        weights = np.bincount(places, minlength=codec.stretches + len(heavy)) / len(floats)
         return cls(scale, edges, codec.heavy, tuple(weights.tolist()), codec.nulls)
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The offset, then the bin (heavy values after bins, null last)."""
-        return Part("scalar"), Part("mode", len(self.shares))
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Share of rows: each bin, each heavy value, then null."""
-        if not self.nulls:
-            return self.weights
-        return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Bin (B, 1) and offset (B, 1)."""
-        floats = self.scale.floats(values)
-        nulls = np.isnan(floats)
-        floats = np.where(nulls, sum(self.scale.ends) / 2, floats)
-        places = self._places(floats)
-        centres, halves = self._lines
-        offsets = np.clip((floats - centres[places]) / halves[places], -1.0, 1.0)
-        offsets[places >= self._bins] = 0.0
-        if self.nulls:
-            places = np.where(nulls, len(self.weights), places)
-            offsets[nulls] = 0.0
-        return ColumnCodes(places.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
-
-    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
-        """Values (B,) rounded and kept in range as the column's own were."""
-        places = codes.indices[:, 0]
-        nulls = places >= len(self.weights)
-        places = np.where(nulls, 0, places)
-        centres, halves = self._lines
-        offsets = np.clip(codes.scalars[:, 0].astype(np.float64), -1.0, 1.0)
-        floats = np.where(places < self._bins, offsets * halves[places], 0.0) + centres[places]
-        floats[nulls] = np.nan
-        return self.scale.values(floats)
-
-    def index_of(self, value: Any) -> int | None:
-        """Null and heavy values have an index of their own."""
-        if value is None:
-            return len(self.weights) if self.nulls else None
-        place = int(spikes.index(self.heavy, self.scale.point(value))[0])
-        return None if place < 0 else self._bins + place
+        floats, nulls = self.floats(values)
+        return self.codes(floats, nulls, self._places(floats), clip=1.0)
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
@@ -116,20 +76,26 @@ class Codec:
         return cls(**{**value, **read, "scale": Scale.from_json(value["scale"])})
 
     @property
-    def _bins(self) -> int:
+    def stretches(self) -> int:
+        """Bins that are no heavy value's."""
         return max(0, len(self.edges) - 1)
 
+    @property
+    def exact(self) -> tuple[float, ...]:
+        """The heavy values."""
+        return self.heavy
+
     @cached_property
-    def _lines(self) -> tuple[Floats, Floats]:
+    def lines(self) -> tuple[Floats, Floats]:
         """By bin and heavy value: the centre, and half the width."""
         edges = np.array(self.edges)
         centres = np.r_[edges[:-1] / 2 + edges[1:] / 2, self.heavy]
         return centres, np.r_[np.diff(edges) / 2, np.ones(len(self.heavy))]
 
     def _places(self, floats: Floats) -> NDArray[np.int64]:
-        heavy = spikes.index(self.heavy, floats, nearest=not self._bins)
+        heavy = spikes.index(self.heavy, floats, nearest=not self.stretches)
         bins = np.searchsorted(np.array(self.edges[1:-1]), floats)
-        return np.where(heavy < 0, bins, self._bins + heavy)
+        return np.where(heavy < 0, bins, self.stretches + heavy)
 
 
 def _heavy(floats: Floats, holders: NDArray[np.int64], least: int, bins: int) -> Floats:

@@ -36,9 +36,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth import spikes
-from raysynth.codecs import ColumnCodes
+from raysynth.codecs import ColumnCodes, Stretches
 from raysynth.hashing import Chance, Floats
-from raysynth.layout import Part
 from raysynth.mixture import Mixture, fit, peaks
 from raysynth.numeric import Scale, distinct, null_share
 from raysynth.summary import ColumnSummary
@@ -50,7 +49,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(Stretches):
     """Modes by mean, then spikes by value, in the scale's floats.
 
     `weights` are the modes' and then the spikes' shares of rows that are not null; `reaches` how
@@ -105,23 +104,9 @@ class Codec:
             null_share(column, least),
         )
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The offset, then the mode (spikes after modes, null last)."""
-        return Part("scalar"), Part("mode", len(self.shares))
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Share of rows: each mode, each spike, then null."""
-        if not self.nulls:
-            return self.weights
-        return (*(weight * (1 - self.nulls) for weight in self.weights), self.nulls)
-
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Mode (B, 1) drawn from its posterior by `chance`, and offset (B, 1)."""
-        floats = self.scale.floats(values)
-        nulls = np.isnan(floats)
-        floats = np.where(nulls, sum(self.scale.ends) / 2, floats)
+        floats, nulls = self.floats(values)
         # Most number columns repeat their values: the posterior is computed once for each. Arrow
         # finds them by hashing, which takes a tenth of the time that sorting does.
         found = pc.dictionary_encode(pa.array(floats))
@@ -131,31 +116,7 @@ class Codec:
         for bound in np.ascontiguousarray(cumulative.T):
             modes += bound[inverse] <= chance.uniform
         modes = np.where(spiked[inverse] < 0, modes, len(self.means) + spiked[inverse])
-        centres, reaches = self._lines
-        offsets = np.clip((floats - centres[modes]) / reaches[modes], -CLIP, CLIP)
-        offsets[modes >= len(self.means)] = 0.0
-        if self.nulls:
-            modes = np.where(nulls, len(self.weights), modes)
-            offsets[nulls] = 0.0
-        return ColumnCodes(modes.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
-
-    def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
-        """Values (B,) rounded and kept in range as the column's own were."""
-        modes = codes.indices[:, 0]
-        nulls = modes >= len(self.weights)
-        modes = np.where(nulls, 0, modes)
-        centres, reaches = self._lines
-        offsets = np.clip(codes.scalars[:, 0].astype(np.float64), -1.0, 1.0)
-        floats = np.where(modes < len(self.means), offsets * reaches[modes], 0.0) + centres[modes]
-        floats[nulls] = np.nan
-        return self.scale.values(floats)
-
-    def index_of(self, value: Any) -> int | None:
-        """Null and spikes have an index of their own."""
-        if value is None:
-            return len(self.weights) if self.nulls else None
-        place = int(spikes.index(self.spikes, self.scale.point(value))[0])
-        return None if place < 0 else len(self.means) + place
+        return self.codes(floats, nulls, modes, CLIP)
 
     def to_json(self) -> dict[str, Any]:
         """See `codecs.Codec`."""
@@ -173,8 +134,18 @@ class Codec:
         weights = np.array(self.weights[: len(self.means)])
         return Mixture(weights, np.array(self.means), np.array(self.stds))
 
+    @property
+    def stretches(self) -> int:
+        """Modes."""
+        return len(self.means)
+
+    @property
+    def exact(self) -> tuple[float, ...]:
+        """The spikes."""
+        return self.spikes
+
     @cached_property
-    def _lines(self) -> tuple[Floats, Floats]:
+    def lines(self) -> tuple[Floats, Floats]:
         """By mode and spike: the centre, and how far from it an offset of 1 lies."""
         return np.array(self.means + self.spikes), np.array(
             self.reaches + (1.0,) * len(self.spikes)
