@@ -13,6 +13,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.storage import Place, write_bytes
@@ -39,7 +40,7 @@ def save(folder: Place, checkpoint: Checkpoint) -> None:
     files = {STATE: checkpoint.state, LOSSES: checkpoint.losses.encode()}
     for name, data in files.items():
         write_bytes(at / name, data)
-    index = {name: _entry(data) for name, data in files.items()}
+    index = {name: entry(data) for name, data in files.items()}
     write_bytes(at / INDEX, json.dumps(index).encode())
     with suppress(StorageError):  # what is left over harms nobody and goes the next time
         for epoch in _epochs(folder)[KEPT:]:
@@ -60,7 +61,7 @@ def load(folder: Place, epoch: int) -> Checkpoint:
     try:
         index = json.loads((at / INDEX).read_bytes())
         files = {name: (at / name).read_bytes() for name in (STATE, LOSSES)}
-        whole = index == {name: _entry(data) for name, data in files.items()}
+        whole = index == {name: entry(data) for name, data in files.items()}
     except (AbsentError, json.JSONDecodeError, UnicodeDecodeError):
         whole = False
     if not whole:
@@ -76,5 +77,6 @@ def _epochs(folder: Place) -> list[int]:
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
-def _entry(data: bytes) -> dict[str, object]:
+def entry(data: bytes) -> dict[str, Any]:
+    """What an index or a manifest says of a file, by which it is told from any other."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

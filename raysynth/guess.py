@@ -19,7 +19,7 @@ A name counts as personal however many share it. A city or postcode that many sh
 like any other. Free text, and text no value of which is shared, is refused by name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -53,7 +53,7 @@ def settle(
     must be left out or told what to make of.
     """
     overrides = overrides or {}
-    columns = []
+    columns, alone = [], []
     for column in summary.schema.columns:
         part = summary[column.name]
         if column.name == summary.subject:
@@ -62,7 +62,10 @@ def settle(
         told = overrides.get(column.name, ColumnConfig())
         kind = told.kind or ("personal" if told.personal else None)
         if kind is None:
-            columns.append(replace(_guess(Facts(part, least)), codec=told.codec or _codec(part)))
+            facts = Facts(part, least)
+            columns.append(replace(_guess(facts), codec=told.codec or _codec(part)))
+            if _unshared(columns[-1], facts):
+                alone.append(column.name)
         else:
             form = told.personal or _form(Facts(part, least), kind)
             settled = cast("Kind", kind)
@@ -70,7 +73,7 @@ def settle(
                 Column(column.name, settled, column.type, told.codec, form, "set by you")
             )
     schema = Schema(tuple(columns))
-    _refuse(schema, overrides, least, placeholder)
+    _refuse(schema, alone, overrides, least, placeholder)
     return schema
 
 
@@ -198,8 +201,18 @@ def _codec(part: ColumnSummary) -> str | None:
     return "constant" if one and not ends.nulls else None
 
 
+def _unshared(column: Column, facts: Facts) -> bool:
+    # A category of text: there are values, not one in every row, and none that enough share.
+    text = column.kind == "category" and is_text(plain_type(column.type))
+    return text and not facts.kept and facts.unique > 0 and not _codec(facts.part)
+
+
 def _refuse(
-    schema: Schema, overrides: Mapping[str, ColumnConfig], least: int, placeholder: bool
+    schema: Schema,
+    alone: Sequence[str],
+    overrides: Mapping[str, ColumnConfig],
+    least: int,
+    placeholder: bool,
 ) -> None:
     text = [
         column.name
@@ -212,7 +225,6 @@ def _refuse(
             f"copied; leave it out with {_drops(text)}, or keep words invented in its place with "
             "--text placeholder"
         )
-    alone = [c.name for c in schema.columns if c.kind == "category" and ", 0 held by" in c.why]
     if alone:
         raise TableError(
             f"{'columns' if alone[1:] else 'column'} {quoted(alone)}: no value is shared by "

@@ -123,6 +123,11 @@ class Layout:
         largest = max((span.size for span in self.choices), default=1)
         return torch.uint8 if largest <= 2**8 else torch.int16 if largest <= 2**15 else torch.int32
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes one row of codes takes."""
+        return len(self.choices) * self.index_dtype.itemsize + 4 * len(self.scalars)
+
     def expand(self, codes: Codes) -> Tensor:
         """The dense rows (B, W) float32 of `codes`: scalars as they are, the rest one-hot."""
         device = codes.scalars.device

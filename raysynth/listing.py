@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raysynth.errors import StorageError, TableError
+from raysynth.schema import quoted
 from raysynth.storage import Place, reason
 
 Format = Literal["parquet", "csv"]
@@ -113,10 +114,9 @@ def check_names(path: str, names: Sequence[str]) -> None:
     """Refuse, by `TableError`, a file of which two columns have one name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        quoted = ", ".join(f"'{name}'" for name in twice)
         raise TableError(
-            f"{path}: column names must be unique, but {quoted} occurs more than once; rename one "
-            "of them"
+            f"{path}: column names must be unique, but {quoted(twice)} occurs more than once; "
+            "rename one of them"
         )
 
 
@@ -127,10 +127,10 @@ def ending(path: str) -> Format | None:
 
 
 def _found(place: Place) -> list[File]:
-    kind = place.info().type
-    if kind == fs.FileType.File:
-        return [_file(place, place.info(), ())]
-    if kind == fs.FileType.Directory:
+    there = place.info()
+    if there.type == fs.FileType.File:
+        return [_file(place, there, ())]
+    if there.type == fs.FileType.Directory:
         found = _below(place, ())
     elif _MAGIC.search(place.text):
         root, pattern = _split(place)
@@ -213,4 +213,4 @@ def _differ(then: int | None, now: int | None) -> bool:
 
 
 def _named(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "no key"
+    return quoted(names) or "no key"

@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load, save
 
 from raysynth import models
+from raysynth.checkpoint import entry
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.learn import load_weights
@@ -113,7 +114,7 @@ def save_run(
         "raysynth": version("raysynth"),
         "family": config.family,
         "rows": rows,
-        "files": {name: _entry(data) for name, data in files.items()},
+        "files": {name: entry(data) for name, data in files.items()},
     }
     work = config.place / WORK
     data = _manifest(facts)
@@ -146,12 +147,12 @@ def add_files(run: Run, files: Mapping[str, bytes]) -> Run:
     Files to be replaced leave the manifest first, so the run stays sound wherever this is stopped.
     """
     facts = {name: value for name, value in run.manifest.items() if name != "digest"}
-    entries = {name: entry for name, entry in facts["files"].items() if name not in files}
+    entries = {name: told for name, told in facts["files"].items() if name not in files}
     if entries != facts["files"]:
         write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
     for name, data in files.items():
         write_bytes(run.place / name, data)
-        entries[name] = _entry(data)
+        entries[name] = entry(data)
     write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
     return open_run(run.place)
 
@@ -175,11 +176,11 @@ def open_run(path: str | Path | Place) -> Run:
             )
         raise RunError(f"{place}: not a run folder (no {MANIFEST}); train one first")
     manifest = _read_manifest(place)
-    for name, entry in manifest["files"].items():
+    for name, told in manifest["files"].items():
         data = _read(place, name)
-        if _entry(data) != entry:
+        if entry(data) != told:
             raise RunError(
-                f"{place}: '{name}' is not what was saved ({len(data)} bytes, {entry['bytes']} "
+                f"{place}: '{name}' is not what was saved ({len(data)} bytes, {told['bytes']} "
                 "expected, or altered); copy the run again or train it again"
             )
     return Run(place, manifest)
@@ -223,7 +224,3 @@ def _manifest(facts: dict[str, Any]) -> bytes:
 
 def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _entry(data: bytes) -> dict[str, Any]:
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

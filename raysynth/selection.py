@@ -23,11 +23,6 @@ class Selection:
     where: str | None = None
     fraction: float = 1.0
 
-    @property
-    def counted(self) -> bool:
-        """Whether the rows it leaves are only known once they are read."""
-        return self.where is not None or self.fraction < 1
-
     def condition(self, schema: pa.Schema) -> Where | None:
         """Its condition, for tables of `schema`; `ConfigError` for one that cannot be tested."""
         return None if self.where is None else Where.parse(self.where, schema)

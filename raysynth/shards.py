@@ -103,10 +103,8 @@ class Share:
         """First and last-but-one row of every window, of all the rows in key order."""
         total = self.total
         start, stop = (total * place // self.workers for place in (self.worker, self.worker + 1))
-        row_bytes = len(self.layout.choices) * self.layout.index_dtype.itemsize
-        row_bytes += 4 * len(self.layout.scalars)
         # Beside the codes, drawing by category keeps one int64 row number a category column.
-        row_bytes += 8 * len(self.layout.categories)
+        row_bytes = self.layout.row_bytes + 8 * len(self.layout.categories)
         longest = -(-total // self.workers)
         count = max(1, -(-longest // max(1, self.window_bytes // row_bytes)))
         cuts = [start + (stop - start) * place // count for place in range(count + 1)]

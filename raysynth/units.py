@@ -33,8 +33,7 @@ class Piece:
         # What fits is fetched at once; of a large row group a buffer of each column is held.
         buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
         try:
-            self.file.check()
-            with self.file.place.open() as opened, pq.ParquetFile(opened, **buffer) as file:
+            with self.file.open() as opened, pq.ParquetFile(opened, **buffer) as file:
                 stream = file.iter_batches(
                     batch_size=size, row_groups=groups, columns=list(columns), use_threads=False
                 )

@@ -80,13 +80,7 @@ def baseline(settings: Settings) -> Result:
         with writer:
             for batch in _batches(path):
                 writer.write_table(codes.slice(0, batch.num_rows))
-    return {**spent, "peak_mib": peak_mib(), "row_bytes": codec_bytes(codec)}
-
-
-def codec_bytes(codec: TableCodec) -> int:
-    """Bytes a row of codes takes."""
-    layout = codec.layout
-    return len(layout.choices) * layout.index_dtype.itemsize + 4 * len(layout.scalars)
+    return {**spent, "peak_mib": peak_mib(), "row_bytes": codec.layout.row_bytes}
 
 
 def _batches(path: str) -> Iterator[pa.Table]:
@@ -157,7 +151,7 @@ def encode(settings: Settings) -> Result:
         "whole": whole,
         "stages": {**stages.spent, "fit": {**fitting, "peak_mib": peak_mib()}},
         "rows": rows,
-        "row_bytes": codec_bytes(codec),
+        "row_bytes": codec.layout.row_bytes,
         "pieces": len(pieces),
         "bytes": sum(pieces),
     }

@@ -150,9 +150,9 @@ def _claim(config: TrainConfig) -> Place:
             "anew"
         )
     work = place / WORK
-    begun = (work / SETTINGS).exists()
-    if (work / MANIFEST).exists() or (begun and has_codes(work)):
-        theirs = settings_of(place).meaning if (work / MANIFEST).exists() else _settings(work)
+    over, begun = (work / MANIFEST).exists(), (work / SETTINGS).exists()
+    if over or (begun and has_codes(work)):
+        theirs = settings_of(place).meaning if over else _settings(work)
         apart = sorted(key for key in mine | theirs if mine.get(key) != theirs.get(key))
         if apart:
             raise RunError(

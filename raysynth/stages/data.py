@@ -59,7 +59,7 @@ _SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of
 Batch: TypeAlias = tuple[pa.Table, Ids]
 
 
-def examine(config: TrainConfig, path: Place) -> tuple[Schema, "Part"]:
+def examine(config: TrainConfig, path: Place) -> "Examined":
     """The columns to model, and what is read of the table, from the files' footers alone.
 
     Raises `TableError` and `ConfigError` for what cannot be trained on.
@@ -82,15 +82,18 @@ def has_codes(work: Place) -> bool:
     return (work / CODES / shards.INDEX).exists()
 
 
-def encode(config: TrainConfig, source: Place, work: Place, show: Show) -> tuple[TableCodec, int]:
+def encode(
+    config: TrainConfig, source: Place, work: Place, show: Show, examined: "Examined | None" = None
+) -> tuple[TableCodec, int]:
     """Summarise the table, fit its codecs, write its codes into `work`; gives codecs and rows.
 
-    What is already there from an interrupted call is used as it is. Raises `TableError`.
+    `examined` is what `examine` found, where it was asked before. What is already there from an
+    interrupted call is used as it is. Raises `TableError`.
     """
     if has_codes(work):
         table = _codecs(work)
         return table, shards.Share(work / CODES, table.layout, 0, 1, 1).total
-    part, summary = settled(config, source, show)
+    part, summary = settled(config, examined or examine(config, source), show)
     kinds = models.get(config.family).CODECS
     names = [codec_of(column, kinds) for column in summary.schema.columns]
     for line in outline.lines(summary, names):
@@ -104,13 +107,13 @@ def encode(config: TrainConfig, source: Place, work: Place, show: Show) -> tuple
 
 
 def settled(
-    config: TrainConfig, source: Place, show: Show, placeholder: bool = False
+    config: TrainConfig, examined: "Examined", show: Show, placeholder: bool = False
 ) -> tuple["Part", Summary]:
     """What is read of the table, and its summary with the kind of every column settled.
 
     `placeholder` lets free text pass, as does that setting. Raises `TableError`, `ConfigError`.
     """
-    schema, part = examine(config, source)
+    schema, part = examined
     summary = replace(summarised(part, schema, show), subject=config.subject)
     if not summary.rows:
         raise TableError(
@@ -151,6 +154,9 @@ class Part:
         items = [{"unit": unit.to_json()} for unit in self.source.units]
         data = ray.data.from_items(items, override_num_blocks=min(len(items), TASKS))
         return data.map_batches(task, batch_format="pyarrow", batch_size=None)
+
+
+Examined: TypeAlias = tuple[Schema, Part]
 
 
 def _codecs(work: Place) -> TableCodec:
@@ -212,7 +218,7 @@ def folded(summaries: Iterable[Summary]) -> Summary:
 def _encode(part: Part, table: TableCodec, seed: int, work: Place, rows: int, show: Show) -> None:
     text = json.dumps(table.to_json())
     folder, spilled = work / CODES, work / SPILLED
-    buckets = shuffle.buckets_of(rows, _row_bytes(table))
+    buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
 
     def spill(batches: Iterator[Batch]) -> Iterator[pa.Table]:
         codec = _of_json(text)
@@ -230,7 +236,7 @@ def _encode(part: Part, table: TableCodec, seed: int, work: Place, rows: int, sh
                 name, count = shards.write(packed, folder)
                 yield pa.table({"name": [name], "rows": [count]})
 
-    note = f"{_row_bytes(table)} bytes a row"
+    note = f"{table.layout.row_bytes} bytes a row"
     with show.phase("encode", rows) as phase:
         names = [name for name, _ in _counted(part.over(spill), phase, note)]
     with show.phase("shuffle", rows) as phase:
@@ -258,8 +264,3 @@ def _counted(data: ray.data.Dataset, phase: Phase, note: str) -> list[tuple[str,
 def _of_json(text: str) -> TableCodec:
     """The codecs, once a worker process and not once a task."""
     return TableCodec.from_json(json.loads(text))
-
-
-def _row_bytes(table: TableCodec) -> int:
-    layout = table.layout
-    return len(layout.choices) * layout.index_dtype.itemsize + 4 * len(layout.scalars)

@@ -20,7 +20,8 @@ def guess(config: TrainConfig, table: Table | None = None, show: Show | None = N
     show = show or Silent()
     with tempfile.TemporaryDirectory() as folder:  # for its owner alone
         source = stage(config, config.table if table is None else table, Place.of(folder))
-        examine(config, source)  # what files tell without being read is told before Ray starts
+        # What files tell without being read is told before Ray starts.
+        examined = examine(config, source)
         cluster.connect(config.workers)
         with cluster.own_errors():
-            return settled(config, source, show, placeholder=True)[1]
+            return settled(config, examined, show, placeholder=True)[1]

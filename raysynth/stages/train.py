@@ -51,10 +51,11 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         if run := finish(config.place):
             return run  # its training was over, and stopped in the moment before it was published
         source = staged(config, config.table if table is None else table, work)
-        examine(config, source)  # what files tell without being read is told before Ray starts
+        # What files tell without being read is told before Ray starts.
+        examined = examine(config, source)
         own = cluster.connect(config.workers)
         with cluster.own_errors():
-            codecs, rows = encode(config, source, work, show)
+            codecs, rows = encode(config, source, work, show, examined)
         batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
         plan = Plan(rows, batch, config.epochs, config.seed)
         with show.phase("train", config.epochs * rows) as phase, cluster.own_errors():
