@@ -53,6 +53,14 @@ def plain(array: Array) -> Array:
     return array.cast(pa.string()) if array.type == pa.string_view() else array
 
 
+def is_encoded(array: pa.ChunkedArray) -> bool:
+    """Whether these are strings in a dictionary, nulls told by its indices alone."""
+    kind = array.type
+    if not (pa.types.is_dictionary(kind) and kind.value_type == pa.string()):
+        return False
+    return not any(chunk.dictionary.null_count for chunk in array.chunks)
+
+
 def stored(array: Array) -> Array:
     """The same values as Arrow counts, sorts and finds them."""
     if isinstance(array, pa.ChunkedArray):

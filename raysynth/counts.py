@@ -22,8 +22,25 @@ class Counts:
     @classmethod
     def of(cls, array: pa.Array | pa.ChunkedArray) -> "Counts":
         """The counts of an array's values that are not null."""
+        if pa.types.is_dictionary(array.type):
+            return cls._of_encoded(array)
         counted = pc.value_counts(stored(array).drop_null())
         return cls(counted.field("values"), counted.field("counts").to_numpy())._sorted()
+
+    @classmethod
+    def _of_encoded(cls, array: pa.Array | pa.ChunkedArray) -> "Counts":
+        # Rows are counted by index. A dictionary may name a value twice, or one that no row holds.
+        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        indices = array.indices.drop_null().to_numpy()
+        values = stored(array.dictionary)
+        rows = np.bincount(indices, minlength=len(values))
+        occurs = np.flatnonzero(rows)
+        again = values.take(pa.array(occurs)).dictionary_encode()
+        if again.null_count:
+            return cls.of(stored(array))
+        summed = np.zeros(len(again.dictionary), np.int64)
+        np.add.at(summed, again.indices.to_numpy(), rows[occurs])
+        return cls(again.dictionary, summed)._sorted()
 
     @classmethod
     def sum(cls, parts: Sequence["Counts"]) -> "Counts":

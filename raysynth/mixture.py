@@ -35,10 +35,10 @@ class Mixture:
     stds: Floats
 
     def log_density(self, values: Floats) -> Floats:
-        """Log of weight times density of each mode at `values` (B,): (B, M)."""
-        scaled = (values[:, None] - self.means) / self.stds
+        """Log of weight times density of each mode at `values` (B,): (M, B)."""
+        scaled = (values - self.means[:, None]) / self.stds[:, None]
         log_peaks: Floats = np.log(self.weights / self.stds) - 0.5 * np.log(2 * np.pi)
-        return log_peaks - 0.5 * scaled * scaled
+        return log_peaks[:, None] - 0.5 * scaled * scaled
 
 
 def fit(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysynth.arrays import is_text, is_time, plain, plain_type
+from raysynth.arrays import is_encoded, is_text, is_time, plain, plain_type
 from raysynth.errors import ConfigError, TableError, nearest
 
 Kind = Literal["category", "number", "boolean", "time", "identifier", "personal", "text"]
@@ -155,10 +155,11 @@ class Schema:
         )
 
 
-def select(table: pa.Table, schema: Schema) -> pa.Table:
+def select(table: pa.Table, schema: Schema, encoded: bool = False) -> pa.Table:
     """The schema's columns of `table`, in its order, as `arrays.plain`; NaN becomes null.
 
-    A column that is so already is not copied. Raises `TableError` naming columns that are missing
+    A column that is so already is not copied. With `encoded`, one of strings may stay a dictionary
+    without nulls. Raises `TableError` naming columns that are missing
     or that cannot be read as the expected type.
     """
     missing = [name for name in schema.names if name not in table.schema.names]
@@ -169,7 +170,7 @@ def select(table: pa.Table, schema: Schema) -> pa.Table:
     twice = [name for name in schema.names if table.schema.names.count(name) > 1]
     if twice:
         raise TableError(f"{quoted(twice)} occurs more than once in the table; rename one of them")
-    arrays = [_plain(table.column(column.name), column) for column in schema.columns]
+    arrays = [_plain(table.column(column.name), column, encoded) for column in schema.columns]
     return pa.table(arrays, list(schema.names))
 
 
@@ -178,7 +179,9 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _plain(array: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+def _plain(array: pa.ChunkedArray, column: Column, encoded: bool) -> pa.ChunkedArray:
+    if encoded and column.type == pa.string() and is_encoded(array):
+        return array
     array, kind = plain(array), plain_type(column.type)
     if array.type != kind:
         try:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raysynth.arrays import is_text, is_time, is_whole, stored
+from raysynth.arrays import is_text, is_time, is_whole, plain, plain_type, stored
 from raysynth.counts import Counts
 from raysynth.hashing import Ids, mix
 from raysynth.schema import Column, Schema, select
@@ -206,7 +206,7 @@ def summarise(table: pa.Table, ids: Ids, schema: Schema, size: int = SAMPLE) -> 
 
     Raises `TableError` where the block lacks a column or a type does not convert.
     """
-    table = select(table, schema)
+    table = select(table, schema, encoded=True)
     hashes = mix(ids, seed=0)
     counters = tuple(_counters(table.column(column.name)) for column in schema.columns)
     return Summary(schema, table.num_rows, counters, size=size, **_smallest(table, hashes, size))
@@ -237,7 +237,9 @@ def _stream(table: pa.Table) -> bytes:
 
 def _smallest(table: pa.Table, hashes: Ids, size: int) -> dict[str, Any]:
     order = np.argsort(hashes, kind="stable")[:size]
-    return {"sample": table.take(order).combine_chunks(), "hashes": hashes[order]}
+    taken = table.take(order).combine_chunks()
+    sample = pa.table([plain(column) for column in taken.columns], table.column_names)
+    return {"sample": sample, "hashes": hashes[order]}
 
 
 def _counters(array: pa.ChunkedArray) -> Counters:
@@ -245,13 +247,16 @@ def _counters(array: pa.ChunkedArray) -> Counters:
     infinities, longest = 0, None
     if pa.types.is_floating(kind):
         infinities = pc.sum(pc.is_inf(array)).as_py() or 0
+    counts = None if pa.types.is_floating(kind) else Counts.of(array)
+    known = array if counts is None else counts.values  # ends are those of the distinct values
     if is_text(kind):
-        longest = pc.max(pc.utf8_length(array)).as_py()
-    counts = None if pa.types.is_floating(kind) else _capped(Counts.of(array), kind)
-    return Counters(array.null_count, infinities, *_ends(array, kind), counts, longest)
+        longest = pc.max(pc.utf8_length(known)).as_py()
+    ends = _ends(known, plain_type(kind))
+    capped = None if counts is None else _capped(counts, kind)
+    return Counters(array.null_count, infinities, *ends, capped, longest)
 
 
-def _ends(array: pa.ChunkedArray, kind: pa.DataType) -> tuple[Any, Any]:
+def _ends(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> tuple[Any, Any]:
     if pa.types.is_boolean(kind):
         return None, None
     ends = [end for end in pc.min_max(stored(array)).as_py().values() if end is not None]

@@ -114,7 +114,7 @@ class TableCodec:
 
         Raises `TableError` where a column is missing or its type does not convert.
         """
-        table = select(table, self.schema)
+        table = select(table, self.schema, encoded=True)
         pieces = [
             codec.encode(table.column(column.name).combine_chunks(), Chance(ids, seed, place))
             for place, (column, codec) in enumerate(

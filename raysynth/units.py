@@ -24,16 +24,22 @@ class Piece:
     skip: int
     rows: int
 
-    def batches(self, columns: Sequence[str], size: int, whole: bool) -> Iterator[pa.Table]:
+    def batches(
+        self, columns: Sequence[str], size: int, whole: bool, encoded: Sequence[str] = ()
+    ) -> Iterator[pa.Table]:
         """The rows in batches of at most `size`; `whole` says that the row groups fit in memory.
 
+        Columns of text that are `encoded` come as dictionaries, which is how they lie in the file.
         Raises `StorageError` where the file is not what was listed, or damaged.
         """
         groups = list(range(self.first, self.last))
         # What fits is fetched at once; of a large row group a buffer of each column is held.
         buffer = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": 2**20}
         try:
-            with self.file.open() as opened, pq.ParquetFile(opened, **buffer) as file:
+            with (
+                self.file.open() as opened,
+                pq.ParquetFile(opened, read_dictionary=list(encoded), **buffer) as file,
+            ):
                 stream = file.iter_batches(
                     batch_size=size, row_groups=groups, columns=list(columns), use_threads=False
                 )
@@ -77,9 +83,12 @@ class Unit:
         """How many rows it has."""
         return sum(piece.rows for piece in self.pieces)
 
-    def batches(self, columns: Sequence[str], keys: pa.Schema) -> Iterator[tuple[pa.Table, Ids]]:
+    def batches(
+        self, columns: Sequence[str], keys: pa.Schema, encoded: Sequence[str] = ()
+    ) -> Iterator[tuple[pa.Table, Ids]]:
         """Its rows and their ids; `keys` are the partition's columns, of which some are wanted.
 
+        Columns of text that are `encoded` come as dictionaries.
         Raises `StorageError` where a file is not what was listed, or damaged.
         """
         start = self.start
@@ -90,6 +99,7 @@ class Unit:
                 [name for name in columns if name not in keys.names],
                 self.batch,
                 self.whole,
+                encoded,
             )
         )
         for table in [pa.concat_tables(tables)] if self.whole and self.rows else tables:

@@ -358,5 +358,5 @@ def test_null_is_a_mode_of_its_own_or_a_value_where_too_few() -> None:
 def test_log_density_is_that_of_weighted_gaussians() -> None:
     found = Mixture(np.array([0.3, 0.7]), np.array([0.0, 1.0]), np.array([1.0, 0.1]))
     grid = np.linspace(-9, 9, 200_001)
-    mass = np.exp(found.log_density(grid)).sum(axis=0) * (grid[1] - grid[0])
+    mass = np.exp(found.log_density(grid)).sum(axis=1) * (grid[1] - grid[0])
     assert mass == pytest.approx([0.3, 0.7], abs=1e-6)

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysynth import source
+from raysynth.arrays import plain
 from raysynth.errors import RaysynthError, StorageError, TableError
 from raysynth.listing import Listing, listing
-from raysynth.selection import WHOLE
+from raysynth.selection import WHOLE, Selection
 from raysynth.source import Source, read
 from raysynth.storage import write
 from raysynth.units import Unit
@@ -33,12 +34,13 @@ def _parts(folder: Path, *names: str) -> list[pa.Table]:
     return pieces
 
 
-def _all(found: Source) -> tuple[pa.Table, list[int]]:
+def _all(found: Source, encoded: bool = False) -> tuple[pa.Table, list[int]]:
     """Every row as the units give them, and the rows of each batch."""
+    names = found.schema.names
     batches = [
         batch
         for unit in found.units
-        for batch in found.batches(Unit.from_json(unit.to_json()), found.schema.names, WHOLE, None)
+        for batch in found.batches(Unit.from_json(unit.to_json()), names, WHOLE, None, encoded)
     ]
     ids = np.concatenate([ids for _, ids in batches])
     assert ids.tolist() == list(range(found.rows)), "ids number the rows through"
@@ -327,5 +329,25 @@ def test_rows_come_once_and_in_order_whatever_the_layout(
             assert found.units == ()
             return
         back, sizes = _all(found)
+        encoded, _ = _all(found, encoded=True)
     assert back.equals(table)
+    assert pa.types.is_dictionary(encoded.schema.field("t").type)
+    assert pa.table([plain(column) for column in encoded.columns], ["n", "t"]).equals(table)
     assert max(sizes) <= batch
+
+
+def test_strings_come_as_dictionaries_where_no_condition_looks_at_them(tmp_path: Path) -> None:
+    """Also those whose dictionary outgrew its page, and of a name with a dot in it."""
+    texts = [None if n % 9 == 0 else f"{n:040d}" for n in range(60_000)]
+    table = pa.table({"a.b": texts, "kind": ["x", "y", None] * 20_000, "n": range(60_000)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=50_000)
+    found = Source.of(tmp_path / "t.parquet")
+    back, _ = _all(found, encoded=True)
+    assert [pa.types.is_dictionary(kind) for kind in back.schema.types] == [True, True, False]
+    assert pa.table([plain(column) for column in back.columns], table.column_names).equals(table)
+    chosen = Selection(where="kind == 'x'")
+    where = chosen.condition(found.schema)
+    (batch, _), *_ = found.batches(found.units[0], ["kind", "a.b"], chosen, where, encoded=True)
+    assert batch.schema.field("kind").type == pa.string()
+    assert pa.types.is_dictionary(batch.schema.field("a.b").type)
+    assert batch.column("kind").unique().to_pylist() == ["x"]

@@ -101,6 +101,17 @@ def test_bytes_bring_back_an_equal_summary(rows: list[tuple[object, ...]], size:
     assert summarised(rows, range(99, 99 + len(rows)), size).merge(two).rows == 2 * len(rows)
 
 
+@given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=30), st.integers(1, 40))
+def test_strings_in_a_dictionary_count_as_strings(places: list[int | None], size: int) -> None:
+    """Also where it names a value twice, one that no row holds, or null."""
+    for values in (["b", "a", "b", "", "dä", "never"], ["b", None, "b", "", "a", "never"]):
+        held = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(values))
+        ids = np.arange(len(places), dtype=np.uint64)
+        schema = Schema.infer(pa.schema({"t": pa.string()}))
+        plain = summarise(pa.table({"t": held.dictionary_decode()}), ids, schema, size)
+        assert summarise(pa.table({"t": held}), ids, schema, size).to_bytes() == plain.to_bytes()
+
+
 @given(st.lists(ROWS, max_size=40))
 def test_counters_are_exact(rows: list[tuple[object, ...]]) -> None:
     """Nulls, NaN as null, infinities, ends of 64-bit numbers, counts of every value."""

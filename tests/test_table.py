@@ -82,6 +82,20 @@ def test_codes_depend_on_row_ids_and_seed_alone(tables: dict[str, pa.Table]) -> 
     assert codec.decode(piece, ids(50, 300), seed=1).equals(back.slice(300, 50).combine_chunks())
 
 
+def test_strings_in_a_dictionary_have_the_codes_of_strings(tables: dict[str, pa.Table]) -> None:
+    table = tables["mixed"]
+    codec = TableCodec.fit(summarise(table, ids(1_000), Schema.infer(table.schema)), KINDS)
+    plain = codec.encode(table, ids(1_000), seed=1)
+    texts = [name for name in table.column_names if table.schema.field(name).type == pa.string()]
+    assert texts
+    for name in texts:
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(name).dictionary_encode())
+    encoded = codec.encode(table, ids(1_000), seed=1)
+    assert np.array_equal(plain.indices, encoded.indices)
+    assert np.array_equal(plain.scalars, encoded.scalars)
+
+
 def test_columns_draw_their_chances_apart() -> None:
     """Two equal columns must not be sent to the same modes row by row."""
     cells = np.random.default_rng(0).normal(size=2_000)

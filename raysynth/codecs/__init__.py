@@ -50,7 +50,10 @@ class Codec(Protocol):
         ...
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
-        """Encode `values` (B,); `chance` (B rows) settles random choices."""
+        """Encode `values` (B,); `chance` (B rows) settles random choices.
+
+        Values are as `arrays.plain`; strings may come as a dictionary.
+        """
         ...
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:

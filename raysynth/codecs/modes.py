@@ -110,12 +110,15 @@ class Codec(Stretches):
         # Most number columns repeat their values: the posterior is computed once for each. Arrow
         # finds them by hashing, which takes a tenth of the time that sorting does.
         found = pc.dictionary_encode(pa.array(floats))
-        points, inverse = found.dictionary.to_numpy(), found.indices.to_numpy()
+        points, inverse = found.dictionary.to_numpy(), found.indices.to_numpy().astype(np.int64)
         spiked, cumulative = self._posterior(points)
-        modes = np.zeros(len(floats), np.int64)
-        for bound in np.ascontiguousarray(cumulative.T):
-            modes += bound[inverse] <= chance.uniform
-        modes = np.where(spiked[inverse] < 0, modes, len(self.means) + spiked[inverse])
+        drawn = np.zeros(len(floats), np.uint16)
+        for bound in cumulative:
+            drawn += bound.take(inverse) <= chance.uniform
+        modes = drawn.astype(np.int64)
+        if self.spikes:
+            place = spiked.take(inverse)
+            modes = np.where(place < 0, modes, len(self.means) + place)
         return self.codes(floats, nulls, modes, CLIP)
 
     def to_json(self) -> dict[str, Any]:
@@ -154,20 +157,20 @@ class Codec(Stretches):
     def _posterior(self, points: Floats) -> tuple[Ints, Floats]:
         """Which spike each point is, or -1; and the modes' cumulative posterior, all but the last.
 
-        Shapes: (points,) and (points, M - 1).
+        Shapes: (points,) and (M - 1, points).
         """
         spiked = spikes.index(self.spikes, points, nearest=not self.means)
         if len(self.means) < 2:
-            return spiked, np.empty((len(points), 0))
+            return spiked, np.empty((0, len(points)))
         log_shares = self._mixture.log_density(points)
-        past = np.abs(points[:, None] - self._mixture.means) / np.array(self.reaches)
+        past = np.abs(points - self._mixture.means[:, None]) / np.array(self.reaches)[:, None]
         # The mode that misses by least is drawn where none reaches.
-        allowed = (past <= CLIP) | (past == past.min(axis=1, keepdims=True))
+        allowed = (past <= CLIP) | (past == past.min(axis=0))
         log_shares = np.where(allowed, log_shares, -np.inf)
-        shares = np.exp(log_shares - log_shares.max(axis=1, keepdims=True))
-        cumulative = np.cumsum(shares, axis=1)
-        cumulative /= cumulative[:, -1:]
-        return spiked, cumulative[:, :-1]
+        shares = np.exp(log_shares - log_shares.max(axis=0))
+        cumulative = np.cumsum(shares, axis=0)
+        cumulative /= cumulative[-1]
+        return spiked, cumulative[:-1]
 
 
 def _modes(
@@ -188,7 +191,7 @@ def _modes(
     mixture = fit(floats, modes, max(weight, enough) if modes > 1 else 0.0, starve=weight > 0)
     order = np.argsort(mixture.means)
     if found < len(holders):
-        held = mixture.log_density(floats)[:, order].argmax(axis=1)
+        held = mixture.log_density(floats)[order].argmax(axis=0)
         pairs = np.unique(np.stack([held, holders]), axis=1)
         order = order[np.bincount(pairs[0], minlength=len(order)) > least]
     if not len(order):  # every mode is one of few holders' many rows

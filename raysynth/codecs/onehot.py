@@ -99,18 +99,21 @@ class Codec:
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Indices (B, 1); a rare value's stand-in is drawn by `chance`."""
-        found = pc.index_in(stored(values), value_set=self._array)
-        indices = np.asarray(found.fill_null(-1), dtype=np.int32)
+        found = self._found(values)
+        indices = np.array(found.fill_null(-1), np.int32)
         if len(self.shares) > len(self.values) or (indices < 0).any():
             nulls = np.asarray(values.is_null())
             rare = indices < 0
             if self.nulls:
                 indices = np.where(nulls, len(self.shares) - 1, indices)
                 rare &= ~nulls
-            spare = len(self.values) if self.pooled else self._drawn(chance.uniform)
-            indices = np.where(rare, spare, indices)
+            if self.pooled:
+                indices = np.where(rare, len(self.values), indices)
+            else:
+                rows = np.flatnonzero(rare)
+                indices[rows] = self._drawn(chance[rows].uniform)
         return ColumnCodes(
-            indices.astype(np.int32)[:, None], np.empty((len(indices), 0), np.float32)
+            indices.astype(np.int32, copy=False)[:, None], np.empty((len(indices), 0), np.float32)
         )
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
@@ -144,6 +147,12 @@ class Codec:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """See `codecs.Codec`."""
         return cls(**{**value, "values": tuple(value["values"]), "counts": tuple(value["counts"])})
+
+    def _found(self, values: pa.Array) -> pa.Array:
+        # In a dictionary each of its values is looked for once, not in every row.
+        if pa.types.is_dictionary(values.type):
+            return self._found(values.dictionary).take(values.indices)
+        return pc.index_in(stored(values), value_set=self._array)
 
     def _drawn(self, uniform: Floats) -> NDArray[np.int64]:
         return np.minimum(np.searchsorted(self._cumulative, uniform, "right"), len(self.values) - 1)
