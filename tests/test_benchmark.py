@@ -1,5 +1,6 @@
 """The benchmark's command line and its formatting. Nothing here is timed, no peer is run."""
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -21,11 +22,17 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
     return import_module("benchmarks.figures")
 
 
-@pytest.mark.parametrize("command", [[], ["peers"], ["scale"]])
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(JOBS)
+    return import_module("benchmarks.tables")
+
+
+@pytest.mark.parametrize("command", [[], ["peers"], ["scale"], ["tables"]])
 def test_help_works(command: list[str]) -> None:
     call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert all(word in done.stdout for word in command or ["peers", "scale"])
+    assert all(word in done.stdout for word in command or ["peers", "scale", "tables"])
 
 
 def test_numbers_show_what_counts(figures: Any) -> None:
@@ -121,3 +128,30 @@ def test_tiling_keeps_types_and_rows(figures: Any, tmp_path: Path) -> None:
     assert tiled.column("sex")[32_561:65_122].equals(table.column("sex"))
     assert not tiled.column("fnlwgt")[32_561:65_122].equals(table.column("fnlwgt"))
     assert set(tiled.column("age").unique().to_pylist()) == set(table.column("age").to_pylist())
+
+
+def test_private_values_are_of_one_half_alone_and_rare(tables: Any) -> None:
+    mine = pa.chunked_array([["a", "b", "c", None], ["a", "d"]])
+    theirs = pa.chunked_array([["b", "e", None]])
+    assert tables.private_values(mine, theirs, 2).to_pylist() == ["c", "d"]
+    assert tables.private_values(mine, theirs, 0).to_pylist() == ["a", "c", "d"]
+    numbers = pa.table({"n": range(2_000)})
+    one, other = tables.halves(numbers)
+    assert one.num_rows + other.num_rows == 2_000
+    assert 900 < one.num_rows < 1_100
+
+
+def test_a_leak_is_told_from_chance(tables: Any) -> None:
+    assert tables.chance(0, 0) == tables.chance(0, 40) == 1
+    assert tables.chance(50, 50) == pytest.approx(0.54, abs=0.01)
+    assert tables.chance(40, 10) < 1e-4
+    assert tables.chance(3, 0) == 0.125
+
+
+def test_a_value_is_looked_for_as_text_files_hold_it(tables: Any) -> None:
+    assert list(tables.forms("Zoë Ny")) == ["Zoë Ny".encode(), b"Zo\\u00eb Ny"]
+    assert list(tables.forms(123.45)) == list(tables.forms(40_000)) == []
+    assert list(tables.forms(-71_234.56)) == [b"-71234.56"]
+    assert list(tables.forms(dt.date(1971, 3, 14))) == [b"1971-03-14"]
+    noon = dt.datetime(1971, 3, 14, 12, tzinfo=dt.UTC)
+    assert list(tables.forms(noon)) == [b"1971-03-14 12:00:00+00:00", b"37800000000000"]
