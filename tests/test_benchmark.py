@@ -153,5 +153,5 @@ def test_a_value_is_looked_for_as_text_files_hold_it(tables: Any) -> None:
     assert list(tables.forms(123.45)) == list(tables.forms(40_000)) == []
     assert list(tables.forms(-71_234.56)) == [b"-71234.56"]
     assert list(tables.forms(dt.date(1971, 3, 14))) == [b"1971-03-14"]
-    noon = dt.datetime(1971, 3, 14, 12, tzinfo=dt.UTC)
-    assert list(tables.forms(noon)) == [b"1971-03-14 12:00:00+00:00", b"37800000000000"]
+    noon = dt.datetime(1971, 3, 14, 12, 34, 56, tzinfo=dt.UTC)
+    assert list(tables.forms(noon)) == [b"1971-03-14 12:34:56+00:00", b"37802096000000"]
