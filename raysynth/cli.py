@@ -35,6 +35,22 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name in runs/.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
+Drop = Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")]
+Category = Annotated[
+    list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
+]
+Select = Annotated[
+    list[str] | None, typer.Option(help="Keep this column, and others so named. Repeat.")
+]
+Where = Annotated[
+    str | None, typer.Option(metavar="CONDITION", help='Rows to keep, such as "age >= 18".')
+]
+Fraction = Annotated[
+    float | None, typer.Option(help="Share of the rows to keep.", show_default="1")
+]
+Subject = Annotated[
+    str | None, typer.Option(help="Column that says whose a row is: people are counted.")
+]
 Storage = Annotated[str, typer.Option(help="Folder that runs lie in, or s3://bucket/key.")]
 
 
@@ -67,20 +83,11 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Rows a step, over all workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training workers.", show_default="1")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance.", show_default="0")] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")] = None,
-    category: Annotated[
-        list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
-    ] = None,
-    select: Annotated[
-        list[str] | None, typer.Option(help="Keep this column, and others so named. Repeat.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="CONDITION", help='Rows to keep, such as "age >= 18".'),
-    ] = None,
-    fraction: Annotated[
-        float | None, typer.Option(help="Share of the rows to keep.", show_default="1")
-    ] = None,
+    drop: Drop = None,
+    category: Category = None,
+    select: Select = None,
+    where: Where = None,
+    fraction: Fraction = None,
     least: Annotated[
         int | None,
         typer.Option(help="Rows that must share a value for it to be kept.", show_default="10"),
@@ -92,9 +99,7 @@ def train(
     text: Annotated[
         str | None, typer.Option(help="Free text: refuse, or placeholder.", show_default="refuse")
     ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="Column that says whose a row is: people are counted.")
-    ] = None,
+    subject: Subject = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the family. Repeat."),
@@ -164,21 +169,27 @@ def _train(config: Any) -> dict[str, Any]:
 @app.command()
 def schema(
     table: Annotated[str, typer.Argument(help="A table, or a .toml file of settings.")],
-    drop: Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")] = None,
-    category: Annotated[
-        list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="Column that says whose a row is: people are counted.")
-    ] = None,
+    drop: Drop = None,
+    category: Category = None,
+    select: Select = None,
+    where: Where = None,
+    fraction: Fraction = None,
+    subject: Subject = None,
 ) -> None:
     """Guess what TABLE's columns are and print it as TOML, to edit and give to train --schema."""
     from raysynth.config import TrainConfig
     from raysynth.outline import toml
 
     settings = Path(table) if table.endswith(".toml") else None
-    given: dict[str, Any] = {"table": None if settings else table, "subject": subject}
-    given |= {"drop": drop or None, "categories": category or None}
+    given = {
+        "table": None if settings else table,
+        "drop": drop or None,
+        "categories": category or None,
+        "select": select or None,
+        "where": where,
+        "fraction": fraction,
+        "subject": subject,
+    }
     chosen = {key: value for key, value in given.items() if value is not None}
     config = TrainConfig.load(settings, chosen)
     with _display(Path(os.devnull)) as show:

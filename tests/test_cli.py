@@ -37,7 +37,7 @@ OPTIONS = {
         ),
         *("--schema", "--text", "--subject"),
     ],
-    "schema": ["--drop", "--category", "--subject"],
+    "schema": ["--drop", "--category", "--select", "--where", "--fraction", "--subject"],
     "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
     "evaluate": ["--real", "--train", "--target", "--seed", "--storage", "--json"],
     "quickstart": ["--epochs", "--storage", "--json"],

@@ -209,6 +209,10 @@ def test_a_type_without_room_is_refused_when_fitted_or_when_sampled() -> None:
     full = pa.array(np.arange(256, dtype=np.uint8))
     with pytest.raises(TableError, match=r"column 'c' is uint8, which has no room .*--drop 'c'"):
         fitted(full)
+    narrow = pa.array([f"AW{n:08d}" for n in range(100)]).dictionary_encode()
+    kind = pa.dictionary(pa.int8(), pa.string())
+    with pytest.raises(TableError, match=r"column 'c' is .*int8.*cast it to string, or .*--drop"):
+        fitted(narrow.cast(kind))
     codec = fitted(pa.array(np.arange(-100, 100, dtype=np.int16)))
     assert len(set(made(codec, 30_000).to_pylist())) == 30_000
     with pytest.raises(

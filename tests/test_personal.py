@@ -195,6 +195,12 @@ def test_types_are_restored(form: str, cells: list[Any], kind: pa.DataType) -> N
     assert not set(cells) & set(found.to_pylist())
 
 
+def test_a_dictionary_without_room_is_refused() -> None:
+    kind = pa.dictionary(pa.uint8(), pa.string())
+    with pytest.raises(TableError, match=r"column 'c' is .*uint8.*cast it to string, or .*--drop"):
+        fitted("name", ["Ann Lee"] * 50, kind)
+
+
 def test_nulls_come_back_with_their_share_and_too_few_not_at_all() -> None:
     found = made(fitted("email", [*REAL["email"][:300], *[None] * 100]))
     assert found.null_count / MADE == pytest.approx(0.25, abs=0.02)

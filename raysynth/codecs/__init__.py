@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth import spikes
-from raysynth.errors import ConfigError, nearest
+from raysynth.errors import ConfigError, TableError, nearest
 from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
 from raysynth.numeric import Scale
@@ -172,6 +172,19 @@ class Unmodelled:
     def index_of(self, value: Any) -> int | None:
         """No index stands for a value."""
         return None
+
+
+def check_room(column: ColumnSummary) -> None:
+    """Refuse, by `TableError`, a dictionary of 8 bits: more values are invented than it can hold.
+
+    One of 16 bits will do: a sampler decodes fewer rows at once than it can tell apart.
+    """
+    kind, name = column.column.type, column.column.name
+    if pa.types.is_dictionary(kind) and kind.index_type.bit_width < 16:
+        raise TableError(
+            f"column '{name}' is {kind}, whose indices have no room for as many values as are "
+            f"invented; cast it to {kind.value_type}, or leave it out with --drop '{name}'"
+        )
 
 
 def nulled(values: pa.Array, share: float, chance: Chance) -> pa.Array:

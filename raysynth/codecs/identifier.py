@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.arrays import is_text, plain_type, restored
-from raysynth.codecs import ColumnCodes, Unmodelled, nulled
+from raysynth.codecs import ColumnCodes, Unmodelled, check_room, nulled
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Ids, mix, permute
 from raysynth.patterns import DIGITS, UUID, Bounds, Pattern, Run, coarse, learn, written
@@ -68,6 +68,7 @@ class Codec(Unmodelled):
 
         Raises `TableError` where the column's type has no room for as many others.
         """
+        check_room(column)
         nulls = column.counted_nulls(least) / max(column.counted, 1)
         kind = str(column.column.type)
         if not is_text(column.column.type):

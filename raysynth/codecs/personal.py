@@ -25,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.arrays import is_text, plain_type, restored
-from raysynth.codecs import ColumnCodes, Unmodelled, nulled
+from raysynth.codecs import ColumnCodes, Unmodelled, check_room, nulled
 from raysynth.errors import TableError
 from raysynth.hashing import Chance
 from raysynth.invent import Look, as_numbers, invented
@@ -54,7 +54,11 @@ class Codec(Unmodelled):
 
     @classmethod
     def fit(cls, column: ColumnSummary, *, least: int = 10, **_: Any) -> Self:
-        """Learn the form. Raises `TableError` where the column has no form that can be invented."""
+        """Learn the form.
+
+        Raises `TableError` where the column has no form that can be invented, or no room for it.
+        """
+        check_room(column)
         form = column.column.form or "text"
         if form not in (*FORMS, "text"):
             raise TableError(

@@ -2,6 +2,8 @@
 
 import gzip
 import time
+import tomllib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysynth import source
-from raysynth.config import TrainConfig
+from raysynth.config import TrainConfig, read_toml
 from raysynth.errors import TableError
 from raysynth.layout import Codes
 from raysynth.progress import Silent
@@ -235,3 +237,26 @@ def test_a_dataset_is_written_once_in_its_order_without_its_dropped_cells(
     assert dataset.context.execution_options.preserve_order == before
     firsts = [path.name.partition("-")[0] for path in calls.iterdir()]
     assert firsts.count("500") == 1, "the dataset is read once"
+
+
+# -- the guess, printed ---------------------------------------------------------------------------
+
+
+def test_the_schema_of_a_selection_is_printed_as_settings(
+    cli: Callable[..., Any], people: pa.Table, tmp_path: Path
+) -> None:
+    folder = _three_files(people, tmp_path)
+    words = ["--select", "age", "--select", "income", "--where", "age >= 30"]
+    end = cli("schema", folder, *words, "--category", "age")
+    assert end.code == 0, end.err
+    told = tomllib.loads(end.out)["columns"]
+    assert {name: column["kind"] for name, column in told.items()} == {
+        "age": "category",
+        "income": "category",
+    }
+    kept = sum(age is not None and age >= 30 for age in people.column("age").to_pylist())
+    assert f"{kept} rows" in end.err
+    assert kept < people.num_rows
+    (tmp_path / "schema.toml").write_text(end.out)
+    config = TrainConfig.load(overrides={"table": "t", **read_toml(tmp_path / "schema.toml")})
+    assert config.columns["age"].kind == "category"
