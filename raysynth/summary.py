@@ -236,7 +236,8 @@ def _stream(table: pa.Table) -> bytes:
 
 
 def _smallest(table: pa.Table, hashes: Ids, size: int) -> dict[str, Any]:
-    order = np.argsort(hashes, kind="stable")[:size]
+    least = np.argpartition(hashes, size)[:size] if size < len(hashes) else np.arange(len(hashes))
+    order = least[np.argsort(hashes[least])]
     taken = table.take(order).combine_chunks()
     sample = pa.table([plain(column) for column in taken.columns], table.column_names)
     return {"sample": sample, "hashes": hashes[order]}
