@@ -31,7 +31,7 @@ from raysynth.units import Piece, Unit
 from raysynth.where import Where
 
 ROWS, BYTES = 2**17, 64 * 2**20
-FEW, SLICES, SLICE_ROWS = 16, 4, 2**18
+FEW, SLICES, SLICE_ROWS = 8, 4, 2**18
 THREADS = 16
 
 
@@ -169,7 +169,7 @@ def _units(found: Listing, footers: Sequence[_Footer], columns: int) -> Iterator
 
 def _slices(rows: int, large: int) -> Iterator[tuple[int, int]]:
     """Where a large row group is cut: (rows before, rows) of each slice."""
-    count = 1 if large >= FEW else max(1, min(SLICES, rows // SLICE_ROWS))
+    count = max(1, min(SLICES, -(-FEW // large), rows // SLICE_ROWS))
     cuts = [rows * place // count for place in range(count + 1)]
     for place in range(count):
         yield cuts[place], cuts[place + 1] - cuts[place]

@@ -8,15 +8,16 @@ file is named by its first row's id: a task that is repeated writes its own file
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
 from raysynth.hashing import Ids
 from raysynth.shards import KEY
-from raysynth.storage import Place, write_bytes
+from raysynth.storage import Place, whole
 
-SPILL, BUCKET = 64 * 2**20, 32 * 2**20  # bytes of codes
+SPILL, BUCKET = 32 * 2**20, 32 * 2**20  # bytes of codes
 
 
 def buckets_of(rows: int, row_bytes: int) -> int:
@@ -32,8 +33,10 @@ def spill(
     first, size = 0, 0
 
     def written() -> tuple[str, int]:
-        name, table = f"{first:020d}.arrow", pa.concat_tables(held)
-        write_bytes(folder / name, _cut(table, buckets))
+        name, table = f"{first:020d}.arrow", pa.concat_tables(held).combine_chunks()
+        held.clear()  # before the rows are copied once more
+        with whole(folder / name) as file:
+            _cut(table, buckets, file)
         return name, table.num_rows
 
     for ids, table in packed:
@@ -44,7 +47,7 @@ def spill(
         size += table.nbytes
         if size >= SPILL:
             yield written()
-            held, size = [], 0
+            size = 0
     if held:
         yield written()
 
@@ -55,21 +58,19 @@ def gather(folder: Place, names: Sequence[str], bucket: int) -> pa.Table:
     return packed.take(np.argsort(packed.column(KEY).to_numpy()))
 
 
-def _cut(packed: pa.Table, buckets: int) -> bytes:
-    """An Arrow file with a record batch a bucket: the rows whose key lies in its range."""
+def _cut(packed: pa.Table, buckets: int, file: IO[bytes]) -> None:
+    """Write an Arrow file with a record batch a bucket: the rows whose key lies in its range."""
     keys = packed.column(KEY).to_numpy()
     bucket = ((keys >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
     # A stable sort of 16-bit numbers is a radix sort.
     bucket = bucket.astype(np.uint16 if buckets <= 2**16 else np.uint32)
-    ordered = packed.take(np.argsort(bucket, kind="stable")).combine_chunks()
+    order = np.argsort(bucket, kind="stable")
     ends = np.cumsum(np.bincount(bucket, minlength=buckets))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, ordered.schema) as writer:
-        none = pa.RecordBatch.from_pylist([], ordered.schema)
+    with pa.ipc.new_file(file, packed.schema) as writer:
+        none = pa.RecordBatch.from_pylist([], packed.schema)
         for start, end in pairwise([0, *ends.tolist()]):
-            rows = ordered.slice(start, end - start).to_batches()
+            rows = packed.take(order[start:end]).to_batches()
             writer.write_batch(rows[0] if rows else none)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def _read(place: Place, bucket: int) -> pa.Table:
