@@ -20,9 +20,13 @@ def soften(logits: Tensor, layout: Layout, temperature: float, generator: Genera
     """
     values = logits.t().contiguous()
     noisy = (values + gumbel(values, generator)) / temperature
+    # Split, not sliced: the backward pass of a slice fills a matrix of all spans for each.
+    sizes = [span.size for span in layout.spans]
     spans = [
-        values[span.slice].tanh() if span.kind == "scalar" else noisy[span.slice].softmax(dim=0)
-        for span in layout.spans
+        plain.tanh() if span.kind == "scalar" else soft.softmax(dim=0)
+        for span, plain, soft in zip(
+            layout.spans, torch.split(values, sizes), torch.split(noisy, sizes), strict=True
+        )
     ]
     return torch.cat(spans).t().contiguous()
 

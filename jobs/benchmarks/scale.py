@@ -69,12 +69,13 @@ def scale(
             job = {"workers": workers, "categories": category or []}
             entries += _measure(side, path, count, repeats, folder, job, say)
     found: dict[str, Any] = {**facts, "runs": entries, "figures": figures(entries)}
-    if extremes:
-        found["extremes"] = _extremes(side, folder, say)
-    found["load_after"] = os.getloadavg()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1))
     console.print(shown(entries), *growth(entries), TARGETS, sep="\n")
+    if extremes:
+        found["extremes"] = _extremes(side, folder, say)
+    found["load_after"] = os.getloadavg()
+    out.write_text(json.dumps(found, indent=1))
     for name, trained in found.get("extremes", {}).items():
         peak = max(stage["peak_mib"] for stage in trained["stages"].values())
         console.print(f"{name}: one epoch in {trained['wall_s']:.0f} s, peak {peak:,.0f} MiB")
