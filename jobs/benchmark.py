@@ -3,15 +3,17 @@
     python jobs/benchmark.py peers --table jobs/data/adult_train.parquet \
         --test jobs/data/adult_test.parquet --epochs 100 --repeats 3 --out .benchmark/peers.json
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
+    python jobs/benchmark.py fidelity TABLE.parquet ... --family autoregressive --seeds 3
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
 """
 
 import typer
-from benchmarks import peers, scale, tables
+from benchmarks import fidelity, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
+app.command("fidelity")(fidelity.fidelity)
 app.command("tables")(tables.tables)
 
 

@@ -1,6 +1,6 @@
 """Train a generator on a table, on a Ray cluster:
 
-ray job submit --working-dir . -- python jobs/train.py /shared/table.parquet --family ctgan --storage /shared/runs --workers 4
+ray job submit --working-dir . -- python jobs/train.py /shared/table.parquet --storage /shared/runs --workers 4
 """
 
 from raysynth.cli import main

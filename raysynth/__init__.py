@@ -1,7 +1,7 @@
 """raysynth turns a private table into a synthetic one, on Ray.
 
 import raysynth
-run = raysynth.train("customers.parquet", family="ctgan")
+run = raysynth.train("customers.parquet")
 table = run.sample(1_000, given={"country": "France"})
 report = run.evaluate("held_out.parquet")
 """

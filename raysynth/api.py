@@ -44,7 +44,9 @@ class Run(folder.Run):
         return evaluate(self, staging.collect(real), trained, target, seed)
 
 
-def train(table: Table, family: str = "ctgan", *, show: Show | None = None, **settings: Any) -> Run:
+def train(
+    table: Table, family: str = "autoregressive", *, show: Show | None = None, **settings: Any
+) -> Run:
     """Train on a table: a path, a pandas DataFrame, a pyarrow Table or a Ray Dataset.
 
     `settings` are those of `config.TrainConfig`. Raises `TableError`, `ConfigError`, `RunError`,

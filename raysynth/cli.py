@@ -69,7 +69,7 @@ def train(
         str, typer.Argument(help="A .parquet or .csv table, or a .toml file of settings.")
     ],
     family: Annotated[
-        str | None, typer.Option(help="Kind of generator.", show_default="ctgan")
+        str | None, typer.Option(help="Kind of generator.", show_default="autoregressive")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="TABLE-FAMILY")
@@ -78,7 +78,7 @@ def train(
         str | None, typer.Option(help="Folder for runs, or s3://bucket/key.", show_default="runs")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the table.", show_default="300")
+        int | None, typer.Option(help="Passes over the table.", show_default="as the family asks")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step, over all workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training workers.", show_default="1")] = None,
@@ -161,7 +161,7 @@ def _train(config: Any) -> dict[str, Any]:
         "run": str(run.place),
         "family": config.family,
         "rows": run.rows,
-        "epochs": config.epochs,
+        "epochs": run.manifest["epochs"],
         "seconds": round(seconds, 1),
     }
 
@@ -271,7 +271,10 @@ def _evaluate(
 
 @app.command()
 def quickstart(
-    epochs: Annotated[int, typer.Option(help="Passes over the table.", min=1)] = 50,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the table.", min=1, show_default="as the family asks"),
+    ] = None,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:

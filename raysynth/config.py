@@ -44,8 +44,8 @@ class TrainConfig(BaseModel):
     table: str
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     storage: str = "runs"
-    family: str = "ctgan"
-    epochs: Count = 300
+    family: str = "autoregressive"
+    epochs: Count | None = None  # what the family asks for
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     drop: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ def default_name(values: Mapping[str, Any]) -> str:
     """A run's name where the user gives none: the table's file name and the family."""
     stem = Path(str(values.get("table", "table"))).stem
     letters = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-")
-    return f"{letters or 'table'}-{values.get('family', 'ctgan')}"
+    return f"{letters or 'table'}-{values.get('family', 'autoregressive')}"
 
 
 def parse(model: type[Model], values: Mapping[str, Any]) -> Model:

@@ -19,10 +19,14 @@ PartKind = Literal["scalar", "mode", "category"]
 
 
 class Part(NamedTuple):
-    """One piece of a column's code: a scalar in [-1, 1], a mode, or a category out of `size`."""
+    """One piece of a column's code: a scalar in [-1, 1], a mode, or a category out of `size`.
+
+    With the last `bare` of the modes the column's scalar is 0 and says nothing.
+    """
 
     kind: PartKind
     size: int = 1
+    bare: int = 0
 
 
 class Codes(NamedTuple):
@@ -63,7 +67,7 @@ class Span:
     """Where one part of one column lies.
 
     `start` and `size` place it in the dense row; `slot` is its place among the scalars (kind
-    "scalar") or among the indices (the others).
+    "scalar") or among the indices (the others). `bare` is as in `Part`.
     """
 
     column: str
@@ -71,6 +75,7 @@ class Span:
     start: int
     size: int
     slot: int
+    bare: int = 0
 
     @property
     def slice(self) -> slice:
@@ -92,7 +97,7 @@ class Layout:
         for name, parts in columns:
             for part in parts:
                 scalar = part.kind == "scalar"
-                spans.append(Span(name, part.kind, start, part.size, slots[scalar]))
+                spans.append(Span(name, part.kind, start, part.size, slots[scalar], part.bare))
                 slots[scalar] += 1
                 start += part.size
         return cls(tuple(spans))

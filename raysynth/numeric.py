@@ -116,6 +116,13 @@ class Scale:
         lower, upper = self._steps(np.array([self.lower, self.upper], self._dtype))
         return float(lower), float(upper)
 
+    @property
+    def grid(self) -> float:
+        """The step between floats that all values are multiples of, or 0 where there is none."""
+        if not pa.types.is_floating(self.kind):
+            return 1.0
+        return 0.0 if self.decimals is None else 10.0**-self.decimals
+
     def past(self, values: pa.Array) -> NDArray[np.bool_]:
         """Which values (B,) lie past the ends; what is said of nulls means nothing."""
         ticks = self._read(values)

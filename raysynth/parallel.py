@@ -54,6 +54,15 @@ def agree(flag: bool, device: torch.device) -> bool:
     return bool(raised.item() > 0)
 
 
+def mean(number: float, device: torch.device) -> float:
+    """The mean of the workers' numbers, the same on each."""
+    if workers() == 1:
+        return number
+    total = torch.tensor(number, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.item() / workers()
+
+
 def of_first(number: int, device: torch.device) -> int:
     """Worker 0's number, on each."""
     if workers() == 1:

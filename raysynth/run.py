@@ -114,6 +114,7 @@ def save_run(
         "raysynth": version("raysynth"),
         "family": config.family,
         "rows": rows,
+        "epochs": len(losses.splitlines()),
         "files": {name: entry(data) for name, data in files.items()},
     }
     work = config.place / WORK

@@ -31,6 +31,7 @@ from raysynth.table import TableCodec
 Fitted = tuple[TableCodec, Codes]
 
 SMALL: dict[str, Any] = {"generator": [32, 32], "critic": [32, 32], "noise": 16, "batch": 100}
+SETTINGS = {"ctgan": SMALL, "autoregressive": {"hidden": 32, "mixtures": 3, "batch": 100}}
 
 # The same examples on every machine, and as many as a second or two allow.
 settings.register_profile(
@@ -86,7 +87,9 @@ def make_model(family: str, codec: TableCodec, seed: int = 0, **model: Any) -> T
     """A fresh small model; `model` replaces settings of it."""
     module = models.get(family)
     torch.manual_seed(seed)
-    return module.Model(codec.layout, codec.shares, parse(module.Config, {**SMALL, **model}))
+    return module.Model(
+        codec.layout, codec.shares, parse(module.Config, {**SETTINGS.get(family, {}), **model})
+    )
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +176,7 @@ def trained(fitted: dict[str, Fitted], tmp_path_factory: pytest.TempPathFactory)
         overrides={
             "table": "mixed.parquet",
             "name": "mixed",
+            "family": "ctgan",
             "storage": str(tmp_path_factory.mktemp("runs")),
             "epochs": 40,
             "model": {**SMALL, "pack": 5, "generator_rate": 1e-3, "critic_rate": 1e-3},
@@ -199,9 +203,8 @@ def small_run(people: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Run
     folder = tmp_path_factory.mktemp("small")
     pq.write_table(people, folder / "people.parquet")
     overrides = {"table": str(folder / "people.parquet"), "name": "small", "epochs": 2}
-    config = TrainConfig.load(
-        overrides={**overrides, "storage": str(folder / "runs"), "model": SMALL}
-    )
+    overrides |= {"storage": str(folder / "runs"), "family": "ctgan"}
+    config = TrainConfig.load(overrides={**overrides, "model": SMALL})
     codec, codes = fit_table(people)
     model = build(config, codec)
     draw = models.get(config.family).DRAW

@@ -183,7 +183,7 @@ def test_dropping_every_column_leaves_nothing_to_model(refused: Refused, folder:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--set", "packk=5"), "no setting is called 'packk'; did you mean 'pack'?"),
+        (("--set", "hiden=5"), "no setting is called 'hiden'; did you mean 'hidden'?"),
         (("--drop", "agee"), "drop: no column is called 'agee'; did you mean 'age'?"),
         (("--category", "educatio"), "did you mean 'education'?"),
         (("--select", "agee"), "select: no column is called 'agee'; did you mean 'age'?"),
@@ -210,8 +210,8 @@ def test_an_unknown_key_in_a_file_is_answered_with_the_nearest(
     toml = folder / "t.toml"
     toml.write_text(f'table = "{table.name}"\nepoch = 3\n')
     refused("train", "t.toml", said="no setting is called 'epoch'; did you mean 'epochs'?")
-    toml.write_text(f'table = "{table.name}"\n[model]\npackk = 3\n')
-    refused("train", "t.toml", said="no setting is called 'packk'; did you mean 'pack'?")
+    toml.write_text(f'table = "{table.name}"\n[model]\nhiden = 3\n')
+    refused("train", "t.toml", said="no setting is called 'hiden'; did you mean 'hidden'?")
     toml.write_text(f'table = "{table.name}"\nmodel = 3\n')
     refused("train", "t.toml", said="model: expected a table")
 
@@ -241,7 +241,7 @@ def test_a_file_of_settings_that_is_not_there_or_names_no_table(
         (("--fraction", 1.5), ("fraction", "less than or equal to 1", "got 1.5")),
         (("--least", 0), ("least", "greater than or equal to 1", "got 0")),
         (("--set", "dropout=1.5"), ("dropout", "less than 1", "got 1.5")),
-        (("--set", "pack=many"), ("pack", "valid integer", "got 'many'")),
+        (("--set", "hidden=many"), ("hidden", "valid integer", "got 'many'")),
         (("--epochs", "many"), ("--epochs", "valid integer")),
         (("--name", "../elsewhere"), ("name", "should match pattern", "got '../elsewhere'")),
     ],

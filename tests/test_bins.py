@@ -101,7 +101,7 @@ def test_null_is_a_choice_where_there_are_enough(nulls: int) -> None:
     if nulls < LEAST:
         assert (codes.indices.shape[1], back.null_count, codec.index_of(None)) == (0, 0, None)
         return
-    assert codec.parts[1] == ("mode", 2)
+    assert codec.parts[1] == ("mode", 2, 1)
     assert codec.shares == pytest.approx((100 / 110, 10 / 110))
     assert (codec.index_of(None), codec.index_of(5)) == (1, None)
     assert back.is_null().equals(values.is_null())

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysynth import codecs, models
-from raysynth.codecs import Codec, ColumnCodes, bins, modes, onehot
+from raysynth.codecs import Codec, ColumnCodes, bins, modes, normal, onehot
 from raysynth.errors import ConfigError, TableError
 from raysynth.numeric import Scale
 from raysynth.schema import Kind, arrow_type
@@ -320,6 +320,41 @@ def bins_private(codec: bins.Codec, column: ColumnSummary) -> None:
         assert len({*column.holders[rest & (places == place)].tolist()}) >= LEAST
 
 
+def normal_kept(codec: normal.Codec, values: pa.Array, codes: ColumnCodes) -> np.ndarray:
+    """All within the ends; but where there is no class, or nobody inside it, fewer."""
+    floats, ends = codec.scale.floats(values), codec.scale.ends
+    sure = np.isin(floats, [*codec.points, *(ends if codec.knots else ())])
+    inside = within(codec.scale, values, codec.nulls)
+    some = bool(codec.knots) and codec.below[0] < codec.below[-1]
+    return inside & (some | sure | np.asarray(values.is_null()))
+
+
+def normal_allowed(codec: normal.Codec, values: pa.Array, codes: ColumnCodes) -> np.ndarray:
+    """A score is a float32; a point is exact."""
+    widths, shares = np.diff(codec.knots), np.diff(codec.below)
+    off = (widths[shares > 0] / shares[shares > 0] * 2.0**-22).max(initial=0.0)
+    if off > 0.005 * codec.grid:  # far enough to be beyond a point
+        off += widths[shares == 0].max(initial=0.0)
+    classed = codes.indices[:, 0] < codec.stretches
+    return near(codec.scale, values, np.where(classed, off + 0.49 * codec.grid, 0.0))
+
+
+def normal_private(codec: normal.Codec, column: ColumnSummary) -> None:
+    scale = codec.scale
+    ends_are_shared(scale, column)
+    exact_values_are_shared(scale, column, codec.points)
+    floats = scale.floats(column.sample)
+    rest = ~np.isin(floats, codec.points) & ~np.isnan(floats)
+    inner = {*codec.knots[1:-1]} & {*floats[rest].tolist()}
+    assert not inner
+    places = np.searchsorted(codec.knots, floats)
+    for place in range(1, len(codec.knots)):
+        between = rest & (places == place) & (floats < codec.knots[-1])
+        held = len({*column.holders[between].tolist()})
+        shown = codec.below[place] > codec.below[place - 1]
+        assert held >= LEAST if shown else held < LEAST
+
+
 def constant_column(draw: st.DrawFn) -> Column:
     """One value of any type that any codec takes, in every row; a few nulls now and then."""
     text = draw(st.sampled_from((*NUMBERS, *TIMES, *CATEGORIES, "dictionary")))
@@ -388,6 +423,14 @@ PROMISES = {
         allowed=modes_allowed,
         private=modes_private,
         options=({}, {"modes": 5, "prune": False}, {"count": "density"}),
+    ),
+    "normal": Promise(
+        column=number_column,
+        suits=lambda kind, _: kind in ("number", "time"),
+        kept=normal_kept,
+        allowed=normal_allowed,
+        private=normal_private,
+        options=({}, {"share": 0.05}),
     ),
     "personal": Promise(
         column=text_column,

@@ -91,7 +91,7 @@ def test_a_run_is_named_after_its_table_and_family() -> None:
     assert (
         default_name({"table": "/data/Kunden 2024.csv", "family": "ctgan"}) == "Kunden-2024-ctgan"
     )
-    assert default_name({"table": "/data/äö.parquet"}) == "table-ctgan"
+    assert default_name({"table": "/data/äö.parquet"}) == "table-autoregressive"
 
 
 def test_where_and_how_it_runs_does_not_decide_what_comes_out() -> None:

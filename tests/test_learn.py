@@ -12,7 +12,7 @@ from torch import Generator
 from raysynth import draw, parallel
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout
-from raysynth.learn import Epoch, Plan, Resident, learn
+from raysynth.learn import Best, Epoch, Plan, Resident, capture, learn, restore
 from raysynth.models import TableModel
 from raysynth.table import TableCodec
 
@@ -141,3 +141,86 @@ def test_codes_in_memory_are_one_window(fitted: Fitted) -> None:
     assert [(number, window is codes) for number, window in Resident(codes).in_order(3)] == [
         (0, True)
     ]
+
+
+# -- the best weights ---------------------------------------------------------------------------
+
+
+class Scoring(Counting):
+    """A model that scores as it is told, and remembers on which rows."""
+
+    scores = True
+
+    def __init__(self, *told: float) -> None:
+        super().__init__()
+        self.told, self.held = list(told), list[Codes]()
+
+    def score(self, codes: Codes) -> torch.Tensor:
+        self.held.append(codes)
+        return torch.tensor(self.told.pop(0))
+
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, torch.Tensor]:
+        self.weight.data += 1
+        return super().step(batches, generator)
+
+
+def numbered(rows: int) -> Codes:
+    return Codes(torch.arange(rows, dtype=torch.int32)[:, None], torch.empty(rows, 0))
+
+
+def test_rows_held_out_are_scored_and_never_trained_on(fitted: Fitted) -> None:
+    layout, model = fitted["categories"][0].layout, Scoring(1.0, 2.0)
+    seen: set[int] = set()
+
+    def remember(window: Codes, *rest: Any) -> Iterator[Batch]:
+        seen.update(window.indices[:, 0].tolist())
+        yield from draw.uniform(window, *rest)
+
+    epochs = list(learn(model, layout, remember, Resident(numbered(100)), Plan(100, 10, 2, 0)))
+    assert [epoch.losses["held"] for epoch in epochs] == [1, 2]
+    for held in model.held:
+        assert held.indices[:, 0].tolist() == [95, 96, 97, 98, 99]
+    assert seen == {*range(95)}
+
+
+def test_too_few_rows_to_hold_any_out_are_all_trained_on(fitted: Fitted) -> None:
+    layout, model = fitted["categories"][0].layout, Scoring()
+    best = Best()
+    plan = Plan(19, 10, 1, 0)
+    (epoch,) = learn(model, layout, draw.uniform, Resident(numbered(19)), plan, 0, best)
+    assert "held" not in epoch.losses
+    assert not best.weights
+
+
+def test_the_weights_that_scored_lowest_are_kept_also_by_a_training_that_resumes(
+    fitted: Fitted,
+) -> None:
+    layout, plan, window = fitted["categories"][0].layout, Plan(100, 10, 4, 0), numbered(100)
+    first, best = Scoring(3.0, 1.0, 2.0, 4.0), Best()
+    state = b""
+    for epoch in learn(first, layout, draw.uniform, Resident(window), plan, 0, best):
+        if epoch.number == 2:
+            kept = first.weight.item()
+        if epoch.number == 3:
+            state = capture(first, 3, best)
+    assert (best.score, float(best.weights["weight"])) == (1, kept)
+    second, again = Scoring(2.0), Best()
+    done = restore(second, state, "here", again)
+    assert (done, again.score) == (3, 1)
+    list(learn(second, layout, draw.uniform, Resident(window), plan, done, again))
+    assert second.weight.item() != kept
+    again.put(second)
+    assert second.weight.item() == kept
+
+
+def test_schedules_are_told_the_share_that_is_over_also_when_resumed(fitted: Fitted) -> None:
+    layout, plan = fitted["categories"][0].layout, Plan(30, 10, 2, 0)
+
+    def told(done: int) -> list[float]:
+        model, shares = Counting(), list[float]()
+        model.at = shares.append  # type: ignore[method-assign]
+        list(learn(model, layout, draw.uniform, Resident(numbered(30)), plan, done))
+        return shares
+
+    assert told(0) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert told(1) == told(0)[3:]

@@ -43,13 +43,16 @@ def batches(family: str, model: TableModel, codes: Codes, rows: int, seed: int) 
     return module.DRAW(codes, model.layout, rows, torch.Generator().manual_seed(seed))
 
 
-def trained(model: TableModel, codes: Codes, epochs: int, done: int = 0) -> TableModel:
-    """`model` after `epochs` epochs on `codes`."""
+def trained(
+    model: TableModel, codes: Codes, epochs: int, done: int = 0, until: int | None = None
+) -> TableModel:
+    """`model` after `epochs` epochs on `codes`, or after `until` of them."""
     family = type(model).__module__.rpartition(".")[2]
     plan = Plan(codes.rows, batch=200, epochs=epochs, seed=3)
     draw = models.get(family).DRAW
-    for _ in learn(model, model.layout, draw, Resident(codes), plan, done):
-        pass
+    for epoch in learn(model, model.layout, draw, Resident(codes), plan, done):
+        if epoch.number == until:
+            break
     return model
 
 
@@ -136,7 +139,7 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(
 ) -> None:
     codec, codes = fitted[kind]
     unbroken = capture(trained(make(family, codec), codes, 4), 4)
-    state = capture(trained(make(family, codec), codes, 2), 2)
+    state = capture(trained(make(family, codec), codes, 4, until=2), 2)
     other = make(family, codec, seed=7)
     done = restore(other, state, "here")
     assert done == 2

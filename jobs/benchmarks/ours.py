@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,16 @@ from benchmarks.measure import (
 )
 from raysynth import codecs, models
 from raysynth.config import TrainConfig, parse
+from raysynth.guess import settle
 from raysynth.layout import Codes
-from raysynth.learn import Plan, Resident, learn
+from raysynth.learn import Best, Plan, Resident, learn
 from raysynth.run import build, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
 from raysynth.table import TableCodec
 
-FAMILY = models.get("ctgan")
+PEERS = "ctgan"  # the family that is held against the peer
 
 
 def encode(settings: Settings) -> Result:
@@ -63,7 +65,7 @@ def operations(settings: Settings) -> Result:
     """
     codec, codes, _ = _encoded(settings)
     plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    epochs = learn(model, codec.layout, FAMILY.DRAW, Resident(codes), plan)
+    epochs = learn(model, codec.layout, _family(settings).DRAW, Resident(codes), plan)
     step = flops(lambda: list(epochs)) / (plan.steps * plan.epochs)
     run = save_run(_config(settings), codec, model, "", codes.rows)
     sampler = Sampler.open(run, "cpu")
@@ -74,9 +76,9 @@ def operations(settings: Settings) -> Result:
     }
 
 
-def identity(_: Settings) -> Result:
+def identity(settings: Settings) -> Result:
     """What decides a synthetic table beside table, seed and epochs: the source, and torch."""
-    for name in FAMILY.CODECS.values():
+    for name in _family(settings).CODECS.values():
         codecs.get(name)
     digest = hashlib.sha256(torch.__version__.encode())
     files = {m.__file__ or "" for name, m in sys.modules.items() if name.startswith("raysynth.")}
@@ -97,7 +99,13 @@ def synthesise(settings: Settings) -> Result:
 
 def _config(settings: Settings) -> TrainConfig:
     facts = {name: settings[name] for name in ("table", "epochs", "seed")}
-    return TrainConfig(**facts, storage=settings["folder"], name="ours")
+    return TrainConfig(
+        **facts, family=settings.get("family", PEERS), storage=settings["folder"], name="ours"
+    )
+
+
+def _family(settings: Settings) -> models.Family:
+    return models.get(settings.get("family", PEERS))
 
 
 def _path(settings: Settings) -> Path:
@@ -105,9 +113,10 @@ def _path(settings: Settings) -> Path:
 
 
 def _plan(settings: Settings, rows: int) -> Plan:
-    config = _config(settings)
-    own = parse(FAMILY.Config, config.model)
-    return Plan(rows, FAMILY.batch_rows(own.batch, own), config.epochs, config.seed)
+    config, family = _config(settings), _family(settings)
+    own = parse(family.Config, config.model)
+    epochs = config.epochs or family.epochs(rows)
+    return Plan(rows, family.batch_rows(own.batch, own), epochs, config.seed)
 
 
 def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
@@ -115,7 +124,13 @@ def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str,
     ids = np.arange(table.num_rows, dtype=np.uint64)
     with clock() as fit:
         summary = summarise(table, ids, Schema.infer(table.schema))
-        codec = TableCodec.fit(summary, FAMILY.CODECS, least=config.least, modes=config.modes)
+        settled = settle(summary, least=config.least, placeholder=True)
+        codec = TableCodec.fit(
+            replace(summary, schema=settled),
+            _family(settings).CODECS,
+            least=config.least,
+            modes=config.modes,
+        )
     with clock() as encoding:
         codes = codec.encode(table, ids, config.seed)
     return codec, codes, {"fit": fit, "encode": encoding}
@@ -124,12 +139,13 @@ def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str,
 def _train(settings: Settings, ticks: Ticks) -> Plan:
     codec, codes, _ = _encoded(settings)
     plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    lines = []
+    lines, best, draw = [], Best(), _family(settings).DRAW
     ticks.mark()
-    for epoch in learn(model, codec.layout, FAMILY.DRAW, Resident(codes), plan):
+    for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best):
         ticks.mark()
         facts = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
         lines.append(json.dumps(facts) + "\n")
+    best.put(model)
     save_run(_config(settings), codec, model, "".join(lines), codes.rows)
     return plan
 

@@ -160,7 +160,7 @@ def encode(settings: Settings) -> Result:
 def _warm(workers: int) -> None:
     """Have a pass of Ray Data start all workers and import what they need: it is not measured.
 
-    A cluster of our own has a slot more than workers, and Ray's first pass starts actors of its own.
+    A cluster of our own has a slot more than workers; Ray's first pass starts its own actors.
     """
     import ray
 

@@ -77,9 +77,9 @@ class Codec(Protocol):
 class Stretches(ABC):
     """What codecs have in common that cut a scale into stretches, and some exact values beside.
 
-    The scalar is the offset in a stretch. The index is that of a stretch, then of an exact value,
-    then null; the last two have offset 0. `weights` are shares of rows that are not null, `nulls`
-    is the share of null rows.
+    The scalar says where in a stretch. The index is that of a stretch, then of an exact value,
+    then null; with the last two the scalar is 0. `weights` are shares of rows that are not null,
+    `nulls` is the share of null rows.
     """
 
     scale: Scale
@@ -97,14 +97,10 @@ class Stretches(ABC):
         """The exact values, in the scale's floats and ascending."""
 
     @property
-    @abstractmethod
-    def lines(self) -> tuple[Floats, Floats]:
-        """By stretch and exact value: the centre, and how far from it an offset of 1 lies."""
-
-    @property
     def parts(self) -> tuple[Part, ...]:
-        """The offset, then the index."""
-        return Part("scalar"), Part("mode", len(self.shares))
+        """The scalar, then the index."""
+        shares = len(self.shares)
+        return Part("scalar"), Part("mode", shares, bare=shares - self.stretches)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -118,6 +114,22 @@ class Stretches(ABC):
         floats = self.scale.floats(values)
         nulls = np.isnan(floats)
         return np.where(nulls, sum(self.scale.ends) / 2, floats), nulls
+
+    def index_of(self, value: Any) -> int | None:
+        """Null and exact values have an index of their own."""
+        if value is None:
+            return len(self.weights) if self.nulls else None
+        place = int(spikes.index(self.exact, self.scale.point(value))[0])
+        return None if place < 0 else self.stretches + place
+
+
+class Lines(Stretches):
+    """Stretches in which the scalar is a line: an offset from the centre."""
+
+    @property
+    @abstractmethod
+    def lines(self) -> tuple[Floats, Floats]:
+        """By stretch and exact value: the centre, and how far from it an offset of 1 lies."""
 
     def codes(
         self, floats: Floats, nulls: NDArray[np.bool_], places: NDArray[np.int64], clip: float
@@ -142,13 +154,6 @@ class Stretches(ABC):
         floats += centres[places]
         floats[nulls] = np.nan
         return self.scale.values(floats)
-
-    def index_of(self, value: Any) -> int | None:
-        """Null and exact values have an index of their own."""
-        if value is None:
-            return len(self.weights) if self.nulls else None
-        place = int(spikes.index(self.exact, self.scale.point(value))[0])
-        return None if place < 0 else self.stretches + place
 
 
 class Unmodelled:

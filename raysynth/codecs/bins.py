@@ -22,14 +22,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth import spikes
-from raysynth.codecs import ColumnCodes, Stretches
+from raysynth.codecs import ColumnCodes, Lines
 from raysynth.hashing import Chance, Floats
-from raysynth.numeric import Scale, distinct, null_share
+from raysynth.numeric import Scale, null_share
+from raysynth.quantiles import cuts, heavy
 from raysynth.summary import ColumnSummary
 
 
 @dataclass(frozen=True)
-class Codec(Stretches):
+class Codec(Lines):
     """Bins between `edges`, then `heavy` values, in the scale's floats and ascending.
 
     `weights` are their shares of rows that are not null; `nulls` is the share of null rows.
@@ -51,13 +52,13 @@ class Codec(Stretches):
         floats = scale.floats(column.sample)
         there = ~np.isnan(floats)
         floats, holders = floats[there], column.holders[there]
-        heavy = _heavy(floats, holders, least, bins)
-        rest = ~np.isin(floats, heavy)
-        inner = _cuts(floats[rest], holders[rest], least, bins - len(heavy))
+        points = heavy(floats, holders, least, 1 / bins)
+        rest = ~np.isin(floats, points)
+        inner = cuts(floats[rest], holders[rest], least, bins - len(points))
         edges = () if inner is None else (scale.ends[0], *inner, scale.ends[1])
-        codec = cls(scale, edges, tuple(heavy.tolist()), (), null_share(column, least))
+        codec = cls(scale, edges, tuple(points.tolist()), (), null_share(column, least))
         places = codec._places(floats)
-        weights = np.bincount(places, minlength=codec.stretches + len(heavy)) / len(floats)
+        weights = np.bincount(places, minlength=codec.stretches + len(points)) / len(floats)
         return cls(scale, edges, codec.heavy, tuple(weights.tolist()), codec.nulls)
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
@@ -96,30 +97,3 @@ class Codec(Stretches):
         heavy = spikes.index(self.heavy, floats, nearest=not self.stretches)
         bins = np.searchsorted(np.array(self.edges[1:-1]), floats)
         return np.where(heavy < 0, bins, self.stretches + heavy)
-
-
-def _heavy(floats: Floats, holders: NDArray[np.int64], least: int, bins: int) -> Floats:
-    """Values of a bin's share of the rows that enough distinct holders have, ascending."""
-    points, place, counts = np.unique(floats, return_inverse=True, return_counts=True)
-    found = np.flatnonzero(counts * bins >= len(floats))
-    return points[[i for i in found if distinct(holders[place == i]) >= least]]
-
-
-def _cuts(
-    floats: Floats, holders: NDArray[np.int64], least: int, bins: int
-) -> tuple[float, ...] | None:
-    """Edges between at most `bins` bins of equal shares; None where too few are left for any."""
-    if distinct(holders) < least:
-        return None
-    order = np.argsort(floats, kind="stable")
-    floats, holders = floats[order], holders[order]
-    # A bin ends before the value at which its share of rows is full.
-    full = np.arange(1, bins) * len(floats) // bins
-    cuts, start = [], 0
-    for end in np.unique(np.searchsorted(floats, floats[full])).tolist():
-        if distinct(holders[start:end]) >= least:
-            cuts.append(float(floats[end - 1] / 2 + floats[end] / 2))
-            start = end
-    if cuts and distinct(holders[start:]) < least:
-        cuts.pop()
-    return tuple(cuts)

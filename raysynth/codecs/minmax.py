@@ -40,7 +40,7 @@ class Codec:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The scalar; then, where there are nulls, whether the row has a value (0) or null (1)."""
-        return (Part("scalar"), Part("mode", 2)) if self.nulls else (Part("scalar"),)
+        return (Part("scalar"), Part("mode", 2, bare=1)) if self.nulls else (Part("scalar"),)
 
     @property
     def shares(self) -> tuple[float, ...]:

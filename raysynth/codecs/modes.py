@@ -36,7 +36,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth import spikes
-from raysynth.codecs import ColumnCodes, Stretches
+from raysynth.codecs import ColumnCodes, Lines
 from raysynth.hashing import Chance, Floats
 from raysynth.mixture import Mixture, fit, peaks
 from raysynth.numeric import Scale, distinct, null_share
@@ -49,7 +49,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Codec(Stretches):
+class Codec(Lines):
     """Modes by mean, then spikes by value, in the scale's floats.
 
     `weights` are the modes' and then the spikes' shares of rows that are not null; `reaches` how

@@ -25,6 +25,20 @@ class TableModel(nn.Module, ABC):
     """A generator of codes with all it needs to train."""
 
     optimizers: tuple[Optimizer, ...]
+    scores = False  # whether `score` tells anything
+
+    def score(self, codes: Codes) -> Tensor:
+        """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.
+
+        Only families that say `scores` are asked.
+        """
+        raise NotImplementedError
+
+    def at(self, share: float) -> None:
+        """Told before each step what share of the training is over, in [0, 1), for schedules.
+
+        A training that resumes is told the same as one that was never stopped.
+        """
 
     @abstractmethod
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
@@ -64,6 +78,10 @@ class Family(Protocol):
 
     def batch_rows(self, batch: int, config: Any) -> int:
         """The rows a batch really holds when `batch` are asked for."""
+        ...
+
+    def epochs(self, rows: int) -> int:
+        """Passes over a table of so many rows, where nobody says how many."""
         ...
 
 

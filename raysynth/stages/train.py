@@ -22,7 +22,7 @@ from raysynth import checkpoint, models, parallel
 from raysynth.checkpoint import Checkpoint
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError, Stopped, StorageError
-from raysynth.learn import Plan, capture, learn, restore
+from raysynth.learn import Best, Plan, capture, learn, restore
 from raysynth.progress import Show, Silent
 from raysynth.run import Run, build, finish, save_run
 from raysynth.shards import Share
@@ -57,13 +57,15 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         with cluster.own_errors():
             codecs, rows = encode(config, source, work, show, examined)
         batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-        plan = Plan(rows, batch, config.epochs, config.seed)
-        with show.phase("train", config.epochs * rows) as phase, cluster.own_errors():
+        plan = Plan(rows, batch, config.epochs or family.epochs(rows), config.seed)
+        with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
             _fit(config, codecs, plan, work, own, phase, show)
         with show.phase("save", rows) as phase:
             model = build(config, codecs)
             last = _last(work, plan)
-            restore(model, last.state, str(work))
+            best = Best()
+            restore(model, last.state, str(work), best)
+            best.put(model)
             run = save_run(config, codecs, model, last.losses, rows)
             phase.at(rows, str(run.place))
     return run
@@ -159,11 +161,11 @@ def _follow(
         if resumed is None and news["from"] is not None:
             phase.begin(news["from"] * plan.rows)
             if news["from"]:
-                show.say(f"resuming '{config.name}' from epoch {news['from']} of {config.epochs}")
+                show.say(f"resuming '{config.name}' from epoch {news['from']} of {plan.epochs}")
             resumed = news["from"]
         if news["epoch"]:
             notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
-            phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}  {notes}")
+            phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{plan.epochs}  {notes}")
         return news
 
     while True:
@@ -180,7 +182,7 @@ def _follow(
     news = show_news()  # also where training was over before it was ever asked for
     if news["failed"]:
         raise StorageError(news["failed"])
-    phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{config.epochs}")
+    phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{plan.epochs}")
     return news["epoch"] if stopping else None
 
 
@@ -214,7 +216,8 @@ def _worker(settings: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     model = build(config, codecs, device)
     work = Place.of(settings["work"])
-    done, losses = _resume(model, work / CHECKPOINTS, device)
+    best = Best()
+    done, losses = _resume(model, best, work / CHECKPOINTS, device)
     if parallel.rank() == 0:
         ray.get(settings["board"].post.remote(**{"from": done, "epoch": done}))
     share = Share(
@@ -227,7 +230,7 @@ def _worker(settings: dict[str, Any]) -> None:
     saved = time.monotonic()
     draw = models.get(config.family).DRAW
     plan = Plan(**settings["plan"])
-    for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done):
+    for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best):
         stop = late = False
         if parallel.rank() == 0:
             losses.append(json.dumps({"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}))
@@ -236,24 +239,24 @@ def _worker(settings: dict[str, Any]) -> None:
             late = time.monotonic() - saved > config.checkpoint_s or epoch.number == plan.epochs
         stop = parallel.agree(stop, device)
         if parallel.agree(late, device) or stop:
-            stop = not _save(work, model, epoch.number, losses, settings["board"]) or stop
+            stop = not _save(work, model, best, epoch.number, losses, settings["board"]) or stop
             saved = time.monotonic()
         if stop:
             return
 
 
-def _resume(model: Any, folder: Place, device: torch.device) -> tuple[int, list[str]]:
+def _resume(model: Any, best: Best, folder: Place, device: torch.device) -> tuple[int, list[str]]:
     """Go on from the checkpoint that worker 0 takes: the epoch, and the losses up to it."""
     found = checkpoint.newest(folder) if parallel.rank() == 0 else None
     done = parallel.of_first(found.epoch if found else 0, device)
     if done == 0:
         return 0, []
     found = found or checkpoint.load(folder, done)
-    restore(model, found.state, str(folder))
+    restore(model, found.state, str(folder), best)
     return done, found.losses.splitlines()
 
 
-def _save(work: Place, model: Any, epoch: int, losses: list[str], board: Any) -> bool:
+def _save(work: Place, model: Any, best: Best, epoch: int, losses: list[str], board: Any) -> bool:
     """Keep a checkpoint, every worker coming here with its statistics; whether that succeeded.
 
     Where it did not, the board has why, and training is to end: tried again at once, it would only
@@ -264,7 +267,8 @@ def _save(work: Place, model: Any, epoch: int, losses: list[str], board: Any) ->
     if parallel.rank() == 0:
         text = "".join(f"{line}\n" for line in losses)
         try:
-            checkpoint.save(work / CHECKPOINTS, Checkpoint(epoch, capture(model, epoch), text))
+            state = capture(model, epoch, best)
+            checkpoint.save(work / CHECKPOINTS, Checkpoint(epoch, state, text))
         except StorageError as error:
             ray.get(board.post.remote(failed=f"a checkpoint cannot be kept: {error}"))
             failed = True

@@ -68,7 +68,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "storage": str(tmp_path / "runs"),
         "epochs": 1,
         "cpus": 1,
-        "model": {"batch": 100, "generator": [32], "critic": [32]},
+        "model": {"batch": 100, "hidden": 32},
     }
 
 

@@ -58,7 +58,7 @@ def test_a_parquet_file_with_columns_of_other_kinds_dropped(
     foreign = ["when", "day", "list", "struct", "bytes", "exact"]
     pq.write_table(_with(people, *foreign), tmp_path / "t.parquet", row_group_size=250)
     run = raysynth.train(tmp_path / "t.parquet", drop=foreign, **settings)
-    assert run.path == Path(settings["storage"]) / "t-ctgan"
+    assert run.path == Path(settings["storage"]) / "t-autoregressive"
     _check(run, people)
 
 
@@ -74,7 +74,7 @@ def test_a_pandas_frame_through_the_whole_python_interface(
     people: pa.Table, settings: dict[str, Any]
 ) -> None:
     frame = people.to_pandas(types_mapper=pd.ArrowDtype)
-    run = raysynth.train(frame, family="ctgan", name="frame", **settings)
+    run = raysynth.train(frame, family="autoregressive", name="frame", **settings)
     _check(run, people)
     women = run.sample(40, seed=1, given={"sex": "Female"})
     assert women.column("sex").to_pylist() == ["Female"] * 40

@@ -41,8 +41,7 @@ cpus = 1
 checkpoint_s = 0.001
 [model]
 batch = 100
-generator = [32]
-critic = [32]
+hidden = 32
 """
 RUN = [
     "config.toml",

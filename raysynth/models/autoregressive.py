@@ -1,0 +1,355 @@
+"""An autoregressive network: each column given those before it, by maximum likelihood.
+
+Source: the chain rule of probability, with a network a column as in Bengio and Bengio, "Modeling
+High-Dimensional Discrete Data with Multi-Layer Neural Networks", NIPS 1999; what a column sees is a
+running sum over the columns before it, as in NADE (Larochelle and Murray, AISTATS 2011), so weights
+grow with the number of columns and not with its square. The founding notes asked whether a
+recurrent network trained on the real data would be enough; this is the same likelihood without the
+recurrence, so all columns train at once.
+
+A column's index (category, mode, point) is a softmax; its scalar, a mixture of `mixtures` normal
+distributions that may depend on the index. What it adds to the sum that later columns see is looked
+up by its index, and a linear map of its scalar with sines and cosines of it. Two hidden layers a
+column, the second residual.
+
+**Any columns first.** In training, a share of the rows (`natural`) keeps the table's order; in each
+of the others a set of columns, drawn at random, comes first and all others after it, each part in
+the table's order. So what is asked of a sample, on any set of columns, is put first and held, and
+all else is drawn given it: no row is rejected.
+
+Shapes: B rows, D columns, H width of the sum and of the hidden layers, M components, S scalars.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import AdamW
+
+from raysynth import draw
+from raysynth.draw import Batch
+from raysynth.layout import Codes, Layout, Span
+from raysynth.models import TableModel
+
+CODECS = {"number": "normal", "category": "onehot"}
+DRAW = draw.uniform
+FREQUENCIES = 4  # of sines and cosines of a scalar, each twice the one before
+FEATURES = 1 + 2 * FREQUENCIES
+SEEN = 400_000
+SCORED = 2**22  # hidden units at once
+WEIGHTS = 2**24
+NARROWEST = 1e-3  # standard deviation of a component, of scalars in [-1, 1]
+
+Width = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Config(BaseModel):
+    """Settings, found by hand on Adult's training rows; no paper has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: Width = 256
+    hidden: Width | None = None  # of the sum and of both layers; 256, less for very many columns
+    mixtures: Width = 10
+    dropout: Share = 0.5
+    rate: Annotated[float, Field(gt=0)] = 2e-3
+    decay: Annotated[float, Field(ge=0)] = 1e-2
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    warm: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training in which the rate rises
+    natural: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+def batch_rows(batch: int, config: Config) -> int:
+    """Any number of rows makes a batch."""
+    return batch
+
+
+def epochs(rows: int) -> int:
+    """As many as come to `SEEN` rows, within reason: few rows are soon known by heart."""
+    return max(2, min(100, round(SEEN / max(1, rows))))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's spans; `first` is the place of its index 0 among all columns' indices."""
+
+    choice: Span | None
+    scalar: Span | None
+    first: int
+
+    @property
+    def size(self) -> int:
+        """Indices there are; a column without a choice counts as having one."""
+        return 1 if self.choice is None else self.choice.size
+
+    def index(self, codes: Codes) -> Tensor:
+        """The index (B,) of each row."""
+        if self.choice is None:
+            return torch.zeros(codes.rows, dtype=torch.long, device=codes.scalars.device)
+        return codes.indices[:, self.choice.slot].long()
+
+    def says(self, index: Tensor) -> Tensor:
+        """Whether the scalar says something with each index (B,)."""
+        return index < self.size - (0 if self.choice is None else self.choice.bare)
+
+
+def columns_of(layout: Layout) -> tuple[Column, ...]:
+    """The layout's columns, in its order."""
+    found, first = [], 0
+    for name in dict.fromkeys(span.column for span in layout.spans):
+        mine = [span for span in layout.spans if span.column == name]
+        choice = next((span for span in mine if span.kind != "scalar"), None)
+        scalar = next((span for span in mine if span.kind == "scalar"), None)
+        found.append(Column(choice, scalar, first))
+        first += found[-1].size
+    return tuple(found)
+
+
+class Blocks(nn.Module):
+    """A linear layer a column, side by side in one batched product."""
+
+    def __init__(self, columns: int, width: int, out: int) -> None:
+        super().__init__()
+        bound = width**-0.5
+        self.weight = nn.Parameter(torch.empty(columns, width, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(columns, 1, out))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(D, B, width) to (D, B, out)."""
+        return torch.baddbmm(self.bias, rows, self.weight)
+
+    def one(self, place: int, rows: Tensor) -> Tensor:
+        """One column's layer: (B, width) to (B, out)."""
+        return torch.addmm(self.bias[place], rows, self.weight[place])
+
+
+def _width(columns: int) -> int:
+    """The largest power of two, from 32 to 256, that keeps both layers within `WEIGHTS`."""
+    return next((w for w in (256, 128, 64) if 2 * columns * w * w <= WEIGHTS), 32)
+
+
+class Model(TableModel):
+    """All columns' networks, and their optimizer."""
+
+    scores = True
+
+    def __init__(
+        self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
+    ) -> None:
+        super().__init__()
+        self.layout, self.config = layout, config
+        self.columns = columns_of(layout)
+        count, sizes = len(self.columns), sum(column.size for column in self.columns)
+        self.width = width = config.hidden or _width(count)
+        numbers = [(place, c.scalar) for place, c in enumerate(self.columns) if c.scalar]
+        self.numbers, self.scalars = [place for place, _ in numbers], [span for _, span in numbers]
+        self.looked_up = nn.Embedding(sizes, width)
+        self.waves = Blocks(max(1, len(numbers)), FEATURES, width)
+        self.first, self.second = Blocks(count, width, width), Blocks(count, width, width)
+        nn.init.uniform_(self.first.bias, -1, 1)
+        nn.init.normal_(self.looked_up.weight, std=0.5)
+        self.heads, self.biases = nn.ParameterList(), nn.ParameterList()
+        for column in self.columns:
+            head = torch.empty(width, column.size).uniform_(-1, 1) * width**-0.5
+            share = torch.tensor(shares.get(column.choice.column, ()) if column.choice else (1.0,))
+            self.heads.append(head)
+            self.biases.append(share.clamp_min(1e-6).log())
+        out = 3 * config.mixtures
+        self.mixture = Blocks(max(1, len(numbers)), width, out)
+        self.shift = nn.Embedding(sizes, out)  # what an index adds to its column's mixture
+        nn.init.normal_(self.shift.weight, std=0.01)
+        spread = torch.linspace(-0.4, 0.4, config.mixtures)
+        start = torch.cat([torch.zeros_like(spread), spread, torch.full_like(spread, -2.0)])
+        self.mixture.bias.data.add_(start)
+        self.mixture.weight.data.mul_(0.1)
+        self.optimizers = (
+            AdamW(self.parameters(), lr=config.rate, weight_decay=config.decay, betas=(0.9, 0.99)),
+        )
+
+    # -- training ---------------------------------------------------------------------------
+
+    def at(self, share: float) -> None:
+        """The rate rises while `warm` lasts and then falls to 0 along a cosine."""
+        warm = self.config.warm
+        if share < warm:
+            scale = 0.04 + 0.96 * share / warm
+        else:
+            scale = 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
+        for group in self.optimizers[0].param_groups:
+            group["lr"] = self.config.rate * scale
+
+    def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
+        """One step up the likelihood of a batch."""
+        self.train()
+        codes = next(batches).codes
+        bits = self.bits(codes, self.ahead(codes.rows, generator), generator).sum(0).mean()
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad(set_to_none=True)
+        bits.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters(), self.config.clip)
+        optimizer.step()
+        return {"bits": bits.detach()}
+
+    def ahead(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Which columns of each row come first, (D, B): none, or each by a drawn chance."""
+        device, count = generator.device, len(self.columns)
+        drawn = torch.rand(2, rows, device=device, generator=generator)
+        chance = torch.where(drawn[0] < self.config.natural, 0.0, drawn[1])
+        return torch.rand(count, rows, device=device, generator=generator) < chance
+
+    @torch.inference_mode()
+    def score(self, codes: Codes) -> Tensor:
+        """Bits a row takes in the table's order, the mean over `codes`."""
+        self.eval()
+        rows = max(1, SCORED // (len(self.columns) * self.width))
+        pieces = [codes.take(slice(at, at + rows)) for at in range(0, codes.rows, rows)]
+        return torch.cat([self.bits(piece).sum(0) for piece in pieces]).mean()
+
+    def bits(
+        self,
+        codes: Codes,
+        ahead: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Bits that each column takes given those before it, (D, B).
+
+        Those that are `ahead` (D, B) come first. With `generator`, under dropout. Scalars are
+        measured as densities, so less than no bits are possible.
+        """
+        index = torch.stack([column.index(codes) for column in self.columns])
+        hidden = self._hidden(self._before(self._added(codes, index), ahead), generator)
+        # Unbound, not indexed: the backward pass of an index fills a tensor of all for each.
+        missed = [
+            functional.cross_entropy(torch.addmm(bias, mine, head), asked, reduction="none")
+            for mine, head, bias, asked in zip(
+                hidden.unbind(0), self.heads, self.biases, index, strict=True
+            )
+        ]
+        if self.numbers:
+            densities = self._density(codes, index[self.numbers], hidden[self.numbers])
+            for place, density in zip(self.numbers, densities.unbind(0), strict=True):
+                missed[place] = missed[place] + density
+        return torch.stack(missed) / math.log(2)
+
+    def _added(self, codes: Codes, index: Tensor) -> Tensor:
+        """What each column adds to the sum that later ones see, (D, B, H)."""
+        starts = torch.tensor([column.first for column in self.columns], device=index.device)
+        added: Tensor = self.looked_up(index + starts[:, None])
+        if not self.numbers:
+            return added
+        scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
+        places = torch.tensor(self.numbers, device=index.device)
+        return added.index_add(0, places, self.waves(_waves(scalars)))
+
+    def _before(self, added: Tensor, ahead: Tensor | None) -> Tensor:
+        """The sum over the columns before each, (D, B, H); none of it rounds what is not there."""
+        if ahead is None:
+            return _sums(added)
+        first = added * ahead[:, :, None]
+        rest = _sums(added - first) + first.sum(0)
+        return torch.where(ahead[:, :, None], _sums(first), rest)
+
+    def _hidden(self, before: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Both hidden layers of all columns, (D, B, H)."""
+        hidden = self._drop(functional.gelu(self.first(before)), generator)
+        return hidden + self._drop(functional.gelu(self.second(hidden)), generator)
+
+    def _drop(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
+        keep = 1 - self.config.dropout
+        if generator is None or keep == 1:
+            return hidden
+        kept = torch.rand(hidden.shape, device=hidden.device, generator=generator) < keep
+        return hidden * kept / keep
+
+    def _density(self, codes: Codes, index: Tensor, hidden: Tensor) -> Tensor:
+        """Minus the log density (S, B) of scalars that say something; `hidden` is (S, B, H)."""
+        numbers = [self.columns[place] for place in self.numbers]
+        starts = torch.tensor([column.first for column in numbers], device=index.device)
+        parameters = self.mixture(hidden) + self.shift(index + starts[:, None])
+        log_weights, means, log_stds = _components(parameters)
+        values = codes.scalars[:, [span.slot for span in self.scalars]].t()
+        scaled = (values[:, :, None] - means) * torch.exp(-log_stds)
+        logs = log_weights - log_stds - 0.5 * scaled.square() - 0.5 * math.log(2 * math.pi)
+        says = [column.says(mine) for column, mine in zip(numbers, index, strict=True)]
+        return -torch.logsumexp(logs, 2) * torch.stack(says)
+
+    # -- sampling ---------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self, rows: int, generator: torch.Generator, given: Mapping[int, int] | None = None
+    ) -> Codes:
+        """Rows, the columns of `given` first and held, so that every row has what is asked."""
+        self.eval()
+        given = given or {}
+        device, layout = self.looked_up.weight.device, self.layout
+        indices = torch.zeros(rows, len(layout.choices), dtype=layout.index_dtype, device=device)
+        codes = Codes(indices, torch.zeros(rows, len(layout.scalars), device=device))
+        before = torch.zeros(rows, self.width, device=device)
+        slots = [-1 if c.choice is None else c.choice.slot for c in self.columns]
+        held = [place for place, slot in enumerate(slots) if slot in given]
+        rest = [place for place, slot in enumerate(slots) if slot not in given]
+        for place in (*held, *rest):
+            column = self.columns[place]
+            hidden = functional.gelu(self.first.one(place, before))
+            hidden += functional.gelu(self.second.one(place, hidden))
+            index = self._draw_index(place, hidden, generator, given.get(slots[place]))
+            before += self.looked_up(index + column.first)
+            if column.choice is not None:
+                codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
+            if column.scalar is not None:
+                turn = self.numbers.index(place)
+                scalar = self._draw_scalar(turn, hidden, index, generator)
+                codes.scalars[:, column.scalar.slot] = scalar
+                before += self.waves.one(turn, _waves(scalar))
+        return codes
+
+    def _draw_index(
+        self, place: int, hidden: Tensor, generator: torch.Generator, held: int | None
+    ) -> Tensor:
+        if held is not None or self.columns[place].size == 1:
+            return torch.full((len(hidden),), held or 0, device=hidden.device)
+        logits = torch.addmm(self.biases[place], hidden, self.heads[place])
+        return _drawn(logits.softmax(1), generator)
+
+    def _draw_scalar(
+        self, turn: int, hidden: Tensor, index: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        column = self.columns[self.numbers[turn]]
+        parameters = self.mixture.one(turn, hidden) + self.shift(index + column.first)
+        log_weights, means, log_stds = _components(parameters)
+        chosen = _drawn(log_weights.exp(), generator)[:, None]
+        noise = torch.randn(len(hidden), device=hidden.device, generator=generator)
+        scalar = means.gather(1, chosen)[:, 0] + noise * log_stds.gather(1, chosen)[:, 0].exp()
+        return scalar.clamp(-1, 1) * column.says(index)
+
+
+def _sums(added: Tensor) -> Tensor:
+    """The sum over the places before each, of (D, B, H)."""
+    return torch.cat([torch.zeros_like(added[:1]), added[:-1].cumsum(0)])
+
+
+def _waves(scalars: Tensor) -> Tensor:
+    """Scalars (...) in [-1, 1] with sines and cosines of them, (..., FEATURES)."""
+    powers = 2.0 ** torch.arange(FREQUENCIES, device=scalars.device)
+    angles = scalars[..., None] * (math.pi * powers)
+    return torch.cat([5 * scalars[..., None], angles.sin(), angles.cos()], -1)
+
+
+def _components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log weights, means and log standard deviations, (..., M) each, of (..., 3 M)."""
+    weights, means, stds = parameters.chunk(3, dim=-1)
+    return weights.log_softmax(-1), means, stds.clamp(min=math.log(NARROWEST), max=2.0)
+
+
+def _drawn(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """An index (B,) drawn by the `shares` (B, M)."""
+    reached = shares.cumsum(1)
+    uniform = torch.rand(len(shares), 1, device=shares.device, generator=generator)
+    return (reached[:, :-1] <= uniform * reached[:, -1:]).sum(1)
