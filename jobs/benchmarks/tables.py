@@ -12,7 +12,8 @@ binomial distribution, of as many or more of the trained half as there were; a l
 
 The run folder, with the report in it, is searched byte by byte for up to `searched` private values
 a column of each half: for texts of `SHORTEST` characters or more, and numbers and times of as many
-digits, as a text file would hold them. No match is expected there.
+digits, as a text file would hold them. No match is expected there. The ends of a number's range
+are not searched for: the run holds them because `LEAST` rows or more lie at or beyond each.
 """
 
 import json
@@ -34,6 +35,7 @@ from rich.table import Table
 from scipy.stats import binom
 
 from raysynth.arrays import is_time, plain
+from raysynth.codecs import Codec
 from raysynth.hashing import uniform
 from raysynth.run import Run, open_run
 from raysynth.storage import Place, write
@@ -150,19 +152,30 @@ def _met(trained: pa.Table, held: pa.Table, drawn: pa.Table, run: Run, searched:
     """A column: how many private values of each half there are, were sampled, are in the run."""
     data = b"\n".join(place.read_bytes() for place, _ in run.place.files())
     found = []
-    for column in run.table.schema.columns:
+    for column, codec in zip(run.table.schema.columns, run.table.codecs, strict=True):
         sides = [plain(side.column(column.name)) for side in (trained, held)]
         least = 0 if column.kind in ALWAYS else LEAST
         alone = [private_values(sides[one], sides[1 - one], least) for one in (0, 1)]
         there = plain(drawn.column(column.name)).unique()
         met = [int(pc.sum(pc.is_in(values, value_set=there)).as_py() or 0) for values in alone]
+        ends = _ends(codec, sides[0].type)
         in_run = [
             sum(any(form in data for form in forms(value)) for value in some.to_pylist())
-            for some in (values.slice(0, searched) for values in alone)
+            for some in (_without(values, ends).slice(0, searched) for values in alone)
         ]
         about = {"column": column.name, "kind": column.kind, "values": [*map(len, alone)]}
         found.append({**about, "sampled": met, "chance": chance(*met), "in_run": in_run})
     return found
+
+
+def _ends(codec: Codec, kind: pa.DataType) -> pa.Array:
+    """Both ends of a number's range, or none: the run is to hold these, enough rows lie beyond."""
+    scale = getattr(codec, "scale", None)
+    return pa.array([], kind) if scale is None else plain(scale.values(np.array(scale.ends)))
+
+
+def _without(values: pa.Array, others: pa.Array) -> pa.Array:
+    return values.filter(pc.invert(pc.is_in(values, value_set=others)))
 
 
 def private_values(mine: pa.ChunkedArray, theirs: pa.ChunkedArray, least: int) -> pa.Array:
