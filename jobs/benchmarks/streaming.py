@@ -186,7 +186,6 @@ def train(settings: Settings) -> Result:
         name="extreme",
         storage=settings["folder"],
         epochs=1,
-        model={"batch": 1_000},
     )
     with Watch() as watch, clock() as spent:
         stages = Stages(watch)
