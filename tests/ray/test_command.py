@@ -24,6 +24,7 @@ SETTINGS = f"""
 table = "adult.parquet"
 name = "story"
 epochs = {EPOCHS}
+family = "ctgan"
 drop = ["note"]
 cpus = 1
 checkpoint_s = 0.1
