@@ -34,13 +34,8 @@ class Counts:
         indices = array.indices.drop_null().to_numpy()
         values = stored(array.dictionary)
         rows = np.bincount(indices, minlength=len(values))
-        occurs = np.flatnonzero(rows)
-        again = values.take(pa.array(occurs)).dictionary_encode()
-        if again.null_count:
-            return cls.of(stored(array))
-        summed = np.zeros(len(again.dictionary), np.int64)
-        np.add.at(summed, again.indices.to_numpy(), rows[occurs])
-        return cls(again.dictionary, summed)._sorted()
+        occurs = (rows > 0) & np.asarray(values.is_valid())
+        return cls._summed(values.filter(pa.array(occurs)), rows[occurs])
 
     @classmethod
     def sum(cls, parts: Sequence["Counts"]) -> "Counts":
@@ -48,7 +43,11 @@ class Counts:
         if len(parts) == 1:
             return parts[0]
         values = pa.concat_arrays([part.values for part in parts])
-        rows = np.concatenate([part.rows for part in parts])
+        return cls._summed(values, np.concatenate([part.rows for part in parts]))
+
+    @classmethod
+    def _summed(cls, values: pa.Array, rows: NDArray[np.int64]) -> "Counts":
+        # Of values that may be named more than once.
         table = pa.table({"value": values, "rows": rows})
         summed = table.group_by("value", use_threads=False).aggregate([("rows", "sum")])
         values = summed.column("value").combine_chunks()
