@@ -333,10 +333,10 @@ def normal_allowed(codec: normal.Codec, values: pa.Array, codes: ColumnCodes) ->
     """A score is a float32; a point is exact."""
     widths, shares = np.diff(codec.knots), np.diff(codec.below)
     off = (widths[shares > 0] / shares[shares > 0] * 2.0**-22).max(initial=0.0)
-    if off > 0.005 * codec.grid:  # far enough to be beyond a point
+    if off > 0.005 * codec.scale.grid:  # far enough to be beyond a point
         off += widths[shares == 0].max(initial=0.0)
     classed = codes.indices[:, 0] < codec.stretches
-    return near(codec.scale, values, np.where(classed, off + 0.49 * codec.grid, 0.0))
+    return near(codec.scale, values, np.where(classed, off + 0.49 * codec.scale.grid, 0.0))
 
 
 def normal_private(codec: normal.Codec, column: ColumnSummary) -> None:

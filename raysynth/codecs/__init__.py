@@ -115,6 +115,15 @@ class Stretches(ABC):
         nulls = np.isnan(floats)
         return np.where(nulls, sum(self.scale.ends) / 2, floats), nulls
 
+    def coded(
+        self, places: NDArray[np.int64], scalars: Floats, nulls: NDArray[np.bool_]
+    ) -> ColumnCodes:
+        """Index (B, 1) and scalar (B, 1) of what lies at `places` or is null."""
+        if self.nulls:
+            places = np.where(nulls, len(self.weights), places)
+        scalars = np.where(places < self.stretches, scalars, 0.0)
+        return ColumnCodes(places.astype(np.int32)[:, None], scalars.astype(np.float32)[:, None])
+
     def index_of(self, value: Any) -> int | None:
         """Null and exact values have an index of their own."""
         if value is None:
@@ -137,11 +146,7 @@ class Lines(Stretches):
         """Index (B, 1) and offset (B, 1), cut to `clip`, of what `floats` gives, at `places`."""
         centres, reaches = self.lines
         offsets = np.clip((floats - centres[places]) / reaches[places], -clip, clip)
-        offsets[places >= self.stretches] = 0.0
-        if self.nulls:
-            places = np.where(nulls, len(self.weights), places)
-            offsets[nulls] = 0.0
-        return ColumnCodes(places.astype(np.int32)[:, None], offsets.astype(np.float32)[:, None])
+        return self.coded(places, offsets, nulls)
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Values (B,) rounded and kept in range as the column's own were."""

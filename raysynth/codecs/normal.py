@@ -43,16 +43,14 @@ SPREAD = 0.98  # of a step: what lies at its edges would come back as the next v
 class Codec(Stretches):
     """`points` by value, then the class's distribution function: `below` (K,) at `knots` (K,).
 
-    All in the scale's floats; no knots where every value is a point. `grid` is the step that
-    values are multiples of, or 0. `weights` are the class's and then the points' shares of rows
-    that are not null; `nulls` is the share of null rows.
+    All in the scale's floats; no knots where every value is a point. `weights` are the class's and
+    then the points' shares of rows that are not null; `nulls` is the share of null rows.
     """
 
     scale: Scale
     points: tuple[float, ...]
     knots: tuple[float, ...]
     below: tuple[float, ...]
-    grid: float
     weights: tuple[float, ...]
     nulls: float
 
@@ -67,19 +65,18 @@ class Codec(Stretches):
         there = ~np.isnan(floats)
         floats, holders = floats[there], column.holders[there]
         points = heavy(floats, holders, least, share)
-        rest = ~np.isin(floats, points)
-        grid, knots, below = scale.grid, np.empty(0), np.empty(0)
+        place = spikes.index(tuple(points), floats)
+        rest, knots, below = place < 0, np.empty(0), np.empty(0)
         if distinct(holders[rest]) >= 2 * least:
-            knots, below = _function(floats[rest], holders[rest], points, scale.ends, grid, least)
-        counts = (floats[:, None] == points).mean(axis=0)
-        weights = [float(rest.mean()), *counts.tolist()] if len(knots) else (counts / counts.sum())
+            knots, below = _function(floats[rest], holders[rest], points, scale, least)
+        counts = np.bincount(place[~rest], minlength=len(points))
+        weights = np.r_[rest.sum(), counts] if len(knots) else counts
         return cls(
             scale,
             tuple(points.tolist()),
             tuple(knots.tolist()),
             tuple(below.tolist()),
-            grid,
-            tuple(map(float, weights)),
+            tuple((weights / weights.sum()).tolist()),
             null_share(column, least),
         )
 
@@ -91,12 +88,7 @@ class Codec(Stretches):
         if self.stretches:
             ranks = self._ranks(floats, chance.uniform)
             scores = np.clip(ndtri(ranks) / REACH, -1.0, 1.0)
-        places = np.where(point < 0, 0, self.stretches + point)
-        scores[places >= self.stretches] = 0.0
-        if self.nulls:
-            places[nulls] = len(self.weights)
-            scores[nulls] = 0.0
-        return ColumnCodes(places.astype(np.int32)[:, None], scores.astype(np.float32)[:, None])
+        return self.coded(np.where(point < 0, 0, self.stretches + point), scores, nulls)
 
     def decode(self, codes: ColumnCodes, chance: Chance) -> pa.Array:
         """Values (B,) rounded and kept in range as the column's own were."""
@@ -134,7 +126,7 @@ class Codec(Stretches):
 
     def _ranks(self, floats: Floats, uniform: Floats) -> Floats:
         """The share of the class that lies below each value (B,), ties and steps spread."""
-        spread = floats + (uniform - 0.5) * (SPREAD * self.grid)
+        spread = floats + (uniform - 0.5) * (SPREAD * self.scale.grid)
         ranks = np.interp(spread, self.knots, self.below)
         lower, upper = self.scale.ends
         below, above = self.below[0], self.below[-1]
@@ -146,8 +138,7 @@ def _function(
     floats: Floats,
     holders: NDArray[np.int64],
     points: Floats,
-    ends: tuple[float, float],
-    grid: float,
+    scale: Scale,
     least: int,
 ) -> tuple[Floats, Floats]:
     """Knots (K,), ascending, and the share of the class's `floats` (B,) at or below each.
@@ -156,8 +147,9 @@ def _function(
     """
     order = np.argsort(floats, kind="stable")
     floats, holders = floats[order], holders[order]
-    gaps = _gaps(points, grid / 2)
-    low, high = ends[0] + grid / 2, ends[1] - grid / 2
+    half = scale.grid / 2
+    gaps = _gaps(points, half)
+    low, high = scale.ends[0] + half, scale.ends[1] - half
     for left, right in gaps:
         low = right if left <= low < right else low
     for left, right in reversed(gaps):
