@@ -42,7 +42,7 @@ def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:
     uniform = torch.rand(
         len(layout.choices), len(logits), device=logits.device, generator=generator
     )
-    drawn = [_draw(values[span.slice], uniform[span.slot]) for span in layout.choices]
+    drawn = [pick(values[span.slice], uniform[span.slot]) for span in layout.choices]
     indices = torch.empty(
         len(logits), len(layout.choices), dtype=layout.index_dtype, device=logits.device
     )
@@ -52,7 +52,7 @@ def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:
     return Codes(indices, scalars)
 
 
-def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
+def pick(logits: Tensor, uniform: Tensor) -> Tensor:
     """The index (B,) that `uniform` (B,) in [0, 1) falls on under the softmax of (M, B) logits."""
     reached = (logits - logits.amax(dim=0)).exp_().cumsum(dim=0)
     # The last one is all there is; leaving it out, no rounding can lead past the end.

@@ -17,6 +17,9 @@ of the others a set of columns, drawn at random, comes first and all others afte
 the table's order. So what is asked of a sample, on any set of columns, is put first and held, and
 all else is drawn given it: no row is rejected.
 
+Longer than other files: a family is one file, and this one has a training that takes all columns at
+once and a sampling that takes one after the other.
+
 Shapes: B rows, D columns, H width of the sum and of the hidden layers, M components, S scalars.
 """
 
@@ -35,6 +38,7 @@ from raysynth import draw
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout, Span
 from raysynth.models import TableModel
+from raysynth.networks import pick
 
 CODECS = {"number": "normal", "category": "onehot"}
 DRAW = draw.uniform
@@ -138,6 +142,8 @@ class Model(TableModel):
     """All columns' networks, and their optimizer."""
 
     scores = True
+    starts: Tensor
+    numbered: Tensor
 
     def __init__(
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
@@ -149,6 +155,11 @@ class Model(TableModel):
         self.width = width = config.hidden or _width(count)
         numbers = [(place, c.scalar) for place, c in enumerate(self.columns) if c.scalar]
         self.numbers, self.scalars = [place for place, _ in numbers], [span for _, span in numbers]
+        for name, places in (
+            ("starts", [column.first for column in self.columns]),
+            ("numbered", self.numbers),
+        ):
+            self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
         self.looked_up = nn.Embedding(sizes, width)
         self.waves = Blocks(max(1, len(numbers)), FEATURES, width)
         self.first, self.second = Blocks(count, width, width), Blocks(count, width, width)
@@ -232,20 +243,18 @@ class Model(TableModel):
             )
         ]
         if self.numbers:
-            densities = self._density(codes, index[self.numbers], hidden[self.numbers])
+            densities = self._density(codes, index[self.numbered], hidden[self.numbered])
             for place, density in zip(self.numbers, densities.unbind(0), strict=True):
                 missed[place] = missed[place] + density
         return torch.stack(missed) / math.log(2)
 
     def _added(self, codes: Codes, index: Tensor) -> Tensor:
         """What each column adds to the sum that later ones see, (D, B, H)."""
-        starts = torch.tensor([column.first for column in self.columns], device=index.device)
-        added: Tensor = self.looked_up(index + starts[:, None])
+        added: Tensor = self.looked_up(index + self.starts[:, None])
         if not self.numbers:
             return added
         scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        places = torch.tensor(self.numbers, device=index.device)
-        return added.index_add(0, places, self.waves(_waves(scalars)))
+        return added.index_add(0, self.numbered, self.waves(_waves(scalars)))
 
     def _before(self, added: Tensor, ahead: Tensor | None) -> Tensor:
         """The sum over the columns before each, (D, B, H); none of it rounds what is not there."""
@@ -270,8 +279,8 @@ class Model(TableModel):
     def _density(self, codes: Codes, index: Tensor, hidden: Tensor) -> Tensor:
         """Minus the log density (S, B) of scalars that say something; `hidden` is (S, B, H)."""
         numbers = [self.columns[place] for place in self.numbers]
-        starts = torch.tensor([column.first for column in numbers], device=index.device)
-        parameters = self.mixture(hidden) + self.shift(index + starts[:, None])
+        starts = self.starts[self.numbered, None]
+        parameters = self.mixture(hidden) + self.shift(index + starts)
         log_weights, means, log_stds = _components(parameters)
         values = codes.scalars[:, [span.slot for span in self.scalars]].t()
         scaled = (values[:, :, None] - means) * torch.exp(-log_stds)
@@ -316,7 +325,7 @@ class Model(TableModel):
         if held is not None or self.columns[place].size == 1:
             return torch.full((len(hidden),), held or 0, device=hidden.device)
         logits = torch.addmm(self.biases[place], hidden, self.heads[place])
-        return _drawn(logits.softmax(1), generator)
+        return _drawn(logits, generator)
 
     def _draw_scalar(
         self, turn: int, hidden: Tensor, index: Tensor, generator: torch.Generator
@@ -324,7 +333,7 @@ class Model(TableModel):
         column = self.columns[self.numbers[turn]]
         parameters = self.mixture.one(turn, hidden) + self.shift(index + column.first)
         log_weights, means, log_stds = _components(parameters)
-        chosen = _drawn(log_weights.exp(), generator)[:, None]
+        chosen = _drawn(log_weights, generator)[:, None]
         noise = torch.randn(len(hidden), device=hidden.device, generator=generator)
         scalar = means.gather(1, chosen)[:, 0] + noise * log_stds.gather(1, chosen)[:, 0].exp()
         return scalar.clamp(-1, 1) * column.says(index)
@@ -348,8 +357,7 @@ def _components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return weights.log_softmax(-1), means, stds.clamp(min=math.log(NARROWEST), max=2.0)
 
 
-def _drawn(shares: Tensor, generator: torch.Generator) -> Tensor:
-    """An index (B,) drawn by the `shares` (B, M)."""
-    reached = shares.cumsum(1)
-    uniform = torch.rand(len(shares), 1, device=shares.device, generator=generator)
-    return (reached[:, :-1] <= uniform * reached[:, -1:]).sum(1)
+def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """An index (B,) drawn by the softmax of `logits` (B, M)."""
+    uniform = torch.rand(len(logits), device=logits.device, generator=generator)
+    return pick(logits.t(), uniform)
