@@ -108,14 +108,10 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a generator on TABLE. Repeating an interrupted command resumes it."""
-    from raysynth.config import TrainConfig, read_toml
-
-    settings = Path(table) if table.endswith(".toml") else None
     model = dict(map(_assignment, setting or []))
     if batch is not None:
         model["batch"] = batch
     given = {
-        "table": None if settings else table,
         "family": family,
         "name": name,
         "storage": storage,
@@ -133,11 +129,20 @@ def train(
         "subject": subject,
         "model": model,
     }
+    _tell(_train(_config(table, given, schema)), as_json)
+
+
+def _config(table: str, given: dict[str, Any], schema: Path | None = None) -> Any:
+    """The settings in TABLE, where it is a file of them, under those `given` that are not None."""
+    from raysynth.config import TrainConfig, read_toml
+
+    settings = Path(table) if table.endswith(".toml") else None
     chosen = {key: value for key, value in given.items() if value is not None}
+    if settings is None:
+        chosen = {"table": table, **chosen}
     if schema is not None:
         chosen = {**read_toml(schema), **chosen}
-    config = TrainConfig.load(settings, chosen)
-    _tell(_train(config), as_json)
+    return TrainConfig.load(settings, chosen)
 
 
 def _train(config: Any) -> dict[str, Any]:
@@ -177,12 +182,9 @@ def schema(
     subject: Subject = None,
 ) -> None:
     """Guess what TABLE's columns are and print it as TOML, to edit and give to train --schema."""
-    from raysynth.config import TrainConfig
     from raysynth.outline import toml
 
-    settings = Path(table) if table.endswith(".toml") else None
     given = {
-        "table": None if settings else table,
         "drop": drop or None,
         "categories": category or None,
         "select": select or None,
@@ -190,8 +192,7 @@ def schema(
         "fraction": fraction,
         "subject": subject,
     }
-    chosen = {key: value for key, value in given.items() if value is not None}
-    config = TrainConfig.load(settings, chosen)
+    config = _config(table, given)
     with _display(Path(os.devnull)) as show:
         from raysynth.stages import cluster
         from raysynth.stages.guess import guess

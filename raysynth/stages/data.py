@@ -148,7 +148,7 @@ class Part:
             source = Source(arrow, keys, ())
             where = selection.condition(arrow)
             units = map(Unit.from_json, block.column("unit").to_pylist())
-            read = (source.batches(unit, columns, selection, where, True) for unit in units)
+            read = (source.batches(unit, columns, selection, where, encoded=True) for unit in units)
             yield from do(chain.from_iterable(read))
 
         items = [{"unit": unit.to_json()} for unit in self.source.units]
