@@ -57,7 +57,7 @@ class TrainConfig(BaseModel):
     text: Literal["refuse", "placeholder"] = "refuse"
     least: Count = 10
     minimum_rows: Count = 100
-    modes: Annotated[int, Field(ge=1, le=100)] = 10
+    modes: Annotated[int, Field(ge=1, le=100)] | None = None  # as many as the family asks for
     workers: Count = 1
     cpus: Count | None = None
     gpu: bool = False

@@ -84,6 +84,34 @@ class Span:
 
 
 @dataclass(frozen=True)
+class ColumnSpans:
+    """One column's spans, of those that have one choice and one scalar at most.
+
+    `first` is the place of its index 0 among the indices of all columns, one after the other.
+    """
+
+    name: str
+    choice: Span | None
+    scalar: Span | None
+    first: int
+
+    @property
+    def size(self) -> int:
+        """Indices there are; a column without a choice counts as having one."""
+        return 1 if self.choice is None else self.choice.size
+
+    def index(self, codes: Codes) -> Tensor:
+        """The index (B,) of each row."""
+        if self.choice is None:
+            return torch.zeros(codes.rows, dtype=torch.long, device=codes.scalars.device)
+        return codes.indices[:, self.choice.slot].long()
+
+    def says(self, index: Tensor) -> Tensor:
+        """Whether the scalar says something with each index (B,)."""
+        return index < self.size - (0 if self.choice is None else self.choice.bare)
+
+
+@dataclass(frozen=True)
 class Layout:
     """All spans of a table, in column order."""
 
@@ -121,6 +149,18 @@ class Layout:
     def categories(self) -> tuple[Span, ...]:
         """Spans of categories only: what a condition can name."""
         return tuple(span for span in self.spans if span.kind == "category")
+
+    @cached_property
+    def columns(self) -> tuple[ColumnSpans, ...]:
+        """The columns that have spans, in the table's order."""
+        found, first = list[ColumnSpans](), 0
+        for name in dict.fromkeys(span.column for span in self.spans):
+            mine = [span for span in self.spans if span.column == name]
+            choice = next((span for span in mine if span.kind != "scalar"), None)
+            scalar = next((span for span in mine if span.kind == "scalar"), None)
+            found.append(ColumnSpans(name, choice, scalar, first))
+            first += found[-1].size
+        return tuple(found)
 
     @property
     def index_dtype(self) -> torch.dtype:

@@ -30,8 +30,9 @@ from raysynth.checkpoint import entry
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.learn import load_weights
-from raysynth.models import TableModel
+from raysynth.models import Encoding, TableModel
 from raysynth.storage import Place, write_bytes
+from raysynth.summary import Summary
 from raysynth.table import TableCodec
 
 FORMAT = 1
@@ -79,6 +80,21 @@ class Run:
 def settings_of(place: Place) -> TrainConfig:
     """The settings in a run folder. Raises `RunError` where they cannot be read."""
     return parse(TrainConfig, tomllib.loads(_read(place, "config.toml").decode()))
+
+
+def fit(config: TrainConfig, summary: Summary) -> TableCodec:
+    """The codecs that the family asks for, fitted on a table's summary. Raises `TableError`."""
+    encoding = encoding_of(config)
+    options = {**encoding.options, "least": config.least}
+    if config.modes is not None:
+        options["modes"] = config.modes
+    return TableCodec.fit(summary, encoding.kinds, minimum=config.minimum_rows, **options)
+
+
+def encoding_of(config: TrainConfig) -> Encoding:
+    """The codecs that the family asks for with its settings."""
+    family = models.get(config.family)
+    return family.encoding(parse(family.Config, config.model))
 
 
 def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "cpu") -> TableModel:

@@ -31,7 +31,11 @@ from raysynth.table import TableCodec
 Fitted = tuple[TableCodec, Codes]
 
 SMALL: dict[str, Any] = {"generator": [32, 32], "critic": [32, 32], "noise": 16, "batch": 100}
-SETTINGS = {"ctgan": SMALL, "autoregressive": {"hidden": 32, "mixtures": 3, "batch": 100}}
+SETTINGS = {
+    "ctgan": SMALL,
+    "autoregressive": {"hidden": 32, "mixtures": 3, "batch": 100},
+    "independent": {"batch": 100},
+}
 
 # The same examples on every machine, and as many as a second or two allow.
 settings.register_profile(
@@ -75,11 +79,14 @@ def mixed_table(rows: int = 1_000, seed: int = 0) -> pa.Table:
     )
 
 
-def fit_table(table: pa.Table, family: str = "ctgan", **options: int) -> Fitted:
+def fit_table(table: pa.Table, family: str = "ctgan", **options: Any) -> Fitted:
     """The codecs that a family asks for, and the table's codes."""
     ids = np.arange(table.num_rows, dtype=np.uint64)
     summary = summarise(table, ids, Schema.infer(table.schema))
-    codec = TableCodec.fit(summary, models.get(family).CODECS, **options)
+    module = models.get(family)
+    encoding = module.encoding(module.Config())
+    options = {**encoding.options, **options}
+    codec = TableCodec.fit(summary, encoding.kinds, **options)
     return codec, codec.encode(table, ids, seed=0)
 
 

@@ -491,11 +491,12 @@ def test_contract_on_real_columns(name: str, options: dict[str, Any], table: str
 def test_contract_on_adult(adult: pa.Table, adult_summary: Summary) -> None:
     """With the codecs that families choose, on all rows."""
     for family in models.names():
-        kinds = models.get(family).CODECS
+        module = models.get(family)
+        encoding = module.encoding(module.Config())
         for column in adult_summary.schema.columns:
-            name = kinds["number" if column.kind == "number" else "category"]
+            name = encoding.kinds["number" if column.kind == "number" else "category"]
             summary = adult_summary[column.name]
-            codec = codecs.get(name).fit(summary, least=LEAST)
+            codec = codecs.get(name).fit(summary, least=LEAST, **encoding.options)
             values = adult.column(column.name).combine_chunks()
             check_contract(PROMISES[name], values, summary, codec)
 

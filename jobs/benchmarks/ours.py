@@ -26,7 +26,7 @@ from raysynth.config import TrainConfig, parse
 from raysynth.guess import settle
 from raysynth.layout import Codes
 from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.run import build, save_run
+from raysynth.run import build, encoding_of, fit, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
@@ -78,7 +78,7 @@ def operations(settings: Settings) -> Result:
 
 def identity(settings: Settings) -> Result:
     """What decides a synthetic table beside table, seed and epochs: the source, and torch."""
-    for name in _family(settings).CODECS.values():
+    for name in encoding_of(_config(settings)).kinds.values():
         codecs.get(name)
     digest = hashlib.sha256(torch.__version__.encode())
     files = {m.__file__ or "" for name, m in sys.modules.items() if name.startswith("raysynth.")}
@@ -122,18 +122,13 @@ def _plan(settings: Settings, rows: int) -> Plan:
 def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
     config, table = _config(settings), pq.read_table(settings["table"])
     ids = np.arange(table.num_rows, dtype=np.uint64)
-    with clock() as fit:
+    with clock() as fitting:
         summary = summarise(table, ids, Schema.infer(table.schema))
         settled = settle(summary, least=config.least, placeholder=True)
-        codec = TableCodec.fit(
-            replace(summary, schema=settled),
-            _family(settings).CODECS,
-            least=config.least,
-            modes=config.modes,
-        )
+        codec = fit(config, replace(summary, schema=settled))
     with clock() as encoding:
         codes = codec.encode(table, ids, config.seed)
-    return codec, codes, {"fit": fit, "encode": encoding}
+    return codec, codes, {"fit": fitting, "encode": encoding}
 
 
 def _train(settings: Settings, ticks: Ticks) -> Plan:

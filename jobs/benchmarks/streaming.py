@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import Result, Settings, clock, main, peak_mib
 from benchmarks.processes import Watch
-from raysynth import models, shards
+from raysynth import run, shards
 from raysynth.config import TrainConfig
 from raysynth.hashing import mix
 from raysynth.schema import Schema
@@ -73,7 +73,7 @@ def baseline(settings: Settings) -> Result:
     table = next(_batches(path))
     ids = np.arange(table.num_rows, dtype=np.uint64)
     schema = Schema.infer(table.schema)
-    codec = TableCodec.fit(summarise(table, ids, schema), models.get("ctgan").CODECS)
+    codec = run.fit(TrainConfig(table=path, name="scale"), summarise(table, ids, schema))
     codes = shards.pack(codec.encode(table, ids, 0), mix(ids, 0)).select([shards.ROW])
     with clock() as spent:
         writer = pq.ParquetWriter(settings["out"], codes.schema, compression="zstd")

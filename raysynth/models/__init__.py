@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from pydantic import BaseModel
 from torch import Generator, Tensor, nn
@@ -59,16 +59,32 @@ class TableModel(nn.Module, ABC):
         """
 
 
+class Encoding(NamedTuple):
+    """The codecs that a family asks for, and what they are fitted with, if the user says naught."""
+
+    number: str
+    category: str
+    options: Mapping[str, Any] = {}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The codec of each kind."""
+        return {"number": self.number, "category": self.category}
+
+
 class Family(Protocol):
     """What the file of a family says about itself."""
 
-    CODECS: Mapping[str, str]  # the codec of each kind: "number", "category"
     DRAW: Draw
 
     class Config(BaseModel):
         """The family's own settings: the paper's defaults, each with its source."""
 
         batch: int
+
+    def encoding(self, config: Any) -> Encoding:
+        """The codecs that these settings of the family ask for."""
+        ...
 
     def Model(  # noqa: N802 (a class in each family)
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Any

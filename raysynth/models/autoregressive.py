@@ -25,7 +25,6 @@ Shapes: B rows, D columns, H width of the sum and of the hidden layers, M compon
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -36,11 +35,10 @@ from torch.optim import AdamW
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, Layout, Span
-from raysynth.models import TableModel
+from raysynth.layout import Codes, Layout
+from raysynth.models import Encoding, TableModel
 from raysynth.networks import pick
 
-CODECS = {"number": "normal", "category": "onehot"}
 DRAW = draw.uniform
 FREQUENCIES = 4  # of sines and cosines of a scalar, each twice the one before
 FEATURES = 1 + 2 * FREQUENCIES
@@ -69,6 +67,11 @@ class Config(BaseModel):
     natural: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
+def encoding(config: Config) -> Encoding:
+    """Normal scores, beside points that many rows hold."""
+    return Encoding("normal", "onehot")
+
+
 def batch_rows(batch: int, config: Config) -> int:
     """Any number of rows makes a batch."""
     return batch
@@ -77,42 +80,6 @@ def batch_rows(batch: int, config: Config) -> int:
 def epochs(rows: int) -> int:
     """As many as come to `SEEN` rows, within reason: few rows are soon known by heart."""
     return max(2, min(100, round(SEEN / max(1, rows))))
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column's spans; `first` is the place of its index 0 among all columns' indices."""
-
-    choice: Span | None
-    scalar: Span | None
-    first: int
-
-    @property
-    def size(self) -> int:
-        """Indices there are; a column without a choice counts as having one."""
-        return 1 if self.choice is None else self.choice.size
-
-    def index(self, codes: Codes) -> Tensor:
-        """The index (B,) of each row."""
-        if self.choice is None:
-            return torch.zeros(codes.rows, dtype=torch.long, device=codes.scalars.device)
-        return codes.indices[:, self.choice.slot].long()
-
-    def says(self, index: Tensor) -> Tensor:
-        """Whether the scalar says something with each index (B,)."""
-        return index < self.size - (0 if self.choice is None else self.choice.bare)
-
-
-def columns_of(layout: Layout) -> tuple[Column, ...]:
-    """The layout's columns, in its order."""
-    found, first = [], 0
-    for name in dict.fromkeys(span.column for span in layout.spans):
-        mine = [span for span in layout.spans if span.column == name]
-        choice = next((span for span in mine if span.kind != "scalar"), None)
-        scalar = next((span for span in mine if span.kind == "scalar"), None)
-        found.append(Column(choice, scalar, first))
-        first += found[-1].size
-    return tuple(found)
 
 
 class Blocks(nn.Module):
@@ -150,7 +117,7 @@ class Model(TableModel):
     ) -> None:
         super().__init__()
         self.layout, self.config = layout, config
-        self.columns = columns_of(layout)
+        self.columns = layout.columns
         count, sizes = len(self.columns), sum(column.size for column in self.columns)
         self.width = width = config.hidden or _width(count)
         numbers = [(place, c.scalar) for place, c in enumerate(self.columns) if c.scalar]

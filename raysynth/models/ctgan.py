@@ -38,10 +38,9 @@ from torch.optim import Adam
 from raysynth import draw
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout
-from raysynth.models import TableModel
+from raysynth.models import Encoding, TableModel
 from raysynth.networks import harden, soften
 
-CODECS = {"number": "modes", "category": "onehot"}
 DRAW = draw.by_category
 SLOPE = 0.2
 
@@ -67,6 +66,11 @@ class Config(BaseModel):
     penalty: Annotated[float, Field(ge=0)] = 10.0
     temperature: Positive = 0.2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+def encoding(config: Config) -> Encoding:
+    """Modes with an offset, as in the paper."""
+    return Encoding("modes", "onehot")
 
 
 def batch_rows(batch: int, config: Config) -> int:

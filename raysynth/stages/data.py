@@ -35,12 +35,13 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from raysynth import codecs, models, outline, shards
+from raysynth import codecs, outline, shards
 from raysynth.config import TrainConfig
 from raysynth.errors import AbsentError, RunError, StorageError, TableError
 from raysynth.guess import check, settle
 from raysynth.hashing import Ids, mix
 from raysynth.progress import Phase, Show
+from raysynth.run import encoding_of, fit
 from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import Source
@@ -94,13 +95,11 @@ def encode(
         table = _codecs(work)
         return table, shards.Share(work / CODES, table.layout, 0, 1, 1).total
     part, summary = settled(config, examined or examine(config, source), show)
-    kinds = models.get(config.family).CODECS
+    kinds = encoding_of(config).kinds
     names = [codec_of(column, kinds) for column in summary.schema.columns]
     for line in outline.lines(summary, names):
         show.say(line)
-    table = TableCodec.fit(
-        summary, kinds, minimum=config.minimum_rows, least=config.least, modes=config.modes
-    )
+    table = fit(config, summary)
     write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
     _encode(part, table, config.seed, work, summary.rows, show)
     return table, summary.rows
