@@ -1,9 +1,18 @@
-"""Layers that families of generators share. Shapes: B rows, W dense width."""
+"""Layers and densities that families of generators share.
+
+Shapes: B rows, W dense width, M choices or components.
+"""
+
+import math
 
 import torch
 from torch import Generator, Tensor
 
 from raysynth.layout import Codes, Layout
+
+FREQUENCIES = 4  # of sines and cosines of a scalar, each twice the one before
+FEATURES = 1 + 2 * FREQUENCIES
+NARROWEST = 1e-3  # standard deviation of a component, of scalars in [-1, 1]
 
 
 def gumbel(like: Tensor, generator: Generator) -> Tensor:
@@ -57,3 +66,30 @@ def pick(logits: Tensor, uniform: Tensor) -> Tensor:
     reached = (logits - logits.amax(dim=0)).exp_().cumsum(dim=0)
     # The last one is all there is; leaving it out, no rounding can lead past the end.
     return (reached[:-1] <= uniform * reached[-1]).sum(dim=0)
+
+
+def drawn(logits: Tensor, generator: Generator) -> Tensor:
+    """An index (B,) drawn by the softmax of `logits` (B, M)."""
+    uniform = torch.rand(len(logits), device=logits.device, generator=generator)
+    return pick(logits.t(), uniform)
+
+
+def waves(scalars: Tensor) -> Tensor:
+    """Scalars (...) in [-1, 1] with sines and cosines of them, (..., FEATURES)."""
+    powers = 2.0 ** torch.arange(FREQUENCIES, device=scalars.device)
+    angles = scalars[..., None] * (math.pi * powers)
+    return torch.cat([5 * scalars[..., None], angles.sin(), angles.cos()], -1)
+
+
+def components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log weights, means and log standard deviations, (..., M) each, of (..., 3 M)."""
+    weights, means, stds = parameters.chunk(3, dim=-1)
+    return weights.log_softmax(-1), means, stds.clamp(min=math.log(NARROWEST), max=2.0)
+
+
+def log_density(scalars: Tensor, parameters: Tensor) -> Tensor:
+    """Log density (...) of scalars (...) under mixtures of normals with `components` (..., 3 M)."""
+    log_weights, means, log_stds = components(parameters)
+    scaled = (scalars[..., None] - means) * torch.exp(-log_stds)
+    logs = log_weights - log_stds - 0.5 * scaled.square() - 0.5 * math.log(2 * math.pi)
+    return torch.logsumexp(logs, -1)

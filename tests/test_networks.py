@@ -1,9 +1,12 @@
 """Layers that families share."""
 
+import math
+
 import torch
 from scipy import stats
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from raysynth.networks import gumbel, harden, soften
+from raysynth.networks import FEATURES, NARROWEST, gumbel, harden, log_density, soften, waves
 from tests.training import Fitted, Seeded, assert_dense
 
 
@@ -39,3 +42,19 @@ def test_soften_is_a_softmax_of_noisy_logits_in_each_block(fitted: Fitted, seede
     dense.square().sum().backward()
     assert logits.grad is not None
     assert (logits.grad != 0).any(0).all()
+
+
+def test_a_log_density_is_that_of_torchs_mixture_of_normals_within_bounds(seeded: Seeded) -> None:
+    parameters = torch.randn(4, 50, 3 * 5, generator=seeded(0))
+    parameters[0, :, 10:] -= 20
+    scalars = torch.rand(4, 50, generator=seeded(1)) * 2 - 1
+    weights, means, stds = parameters.chunk(3, -1)
+    normals = Normal(means, stds.exp().clamp(NARROWEST, math.exp(2)))
+    expected = MixtureSameFamily(Categorical(logits=weights), normals).log_prob(scalars)
+    assert torch.allclose(log_density(scalars, parameters), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_waves_tell_scalars_apart_even_where_one_of_them_repeats() -> None:
+    told = waves(torch.linspace(-1, 1, 401))
+    assert told.shape == (401, FEATURES)
+    assert torch.pdist(told).min() > 0.02

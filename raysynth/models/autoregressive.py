@@ -37,15 +37,12 @@ from raysynth import draw
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout
 from raysynth.models import Encoding, TableModel
-from raysynth.networks import pick
+from raysynth.networks import FEATURES, components, drawn, log_density, waves
 
 DRAW = draw.uniform
-FREQUENCIES = 4  # of sines and cosines of a scalar, each twice the one before
-FEATURES = 1 + 2 * FREQUENCIES
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
-NARROWEST = 1e-3  # standard deviation of a component, of scalars in [-1, 1]
 
 Width = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -221,7 +218,7 @@ class Model(TableModel):
         if not self.numbers:
             return added
         scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        return added.index_add(0, self.numbered, self.waves(_waves(scalars)))
+        return added.index_add(0, self.numbered, self.waves(waves(scalars)))
 
     def _before(self, added: Tensor, ahead: Tensor | None) -> Tensor:
         """The sum over the columns before each, (D, B, H); none of it rounds what is not there."""
@@ -248,12 +245,9 @@ class Model(TableModel):
         numbers = [self.columns[place] for place in self.numbers]
         starts = self.starts[self.numbered, None]
         parameters = self.mixture(hidden) + self.shift(index + starts)
-        log_weights, means, log_stds = _components(parameters)
         values = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        scaled = (values[:, :, None] - means) * torch.exp(-log_stds)
-        logs = log_weights - log_stds - 0.5 * scaled.square() - 0.5 * math.log(2 * math.pi)
         says = [column.says(mine) for column, mine in zip(numbers, index, strict=True)]
-        return -torch.logsumexp(logs, 2) * torch.stack(says)
+        return -log_density(values, parameters) * torch.stack(says)
 
     # -- sampling ---------------------------------------------------------------------------
 
@@ -283,7 +277,7 @@ class Model(TableModel):
                 turn = self.numbers.index(place)
                 scalar = self._draw_scalar(turn, hidden, index, generator)
                 codes.scalars[:, column.scalar.slot] = scalar
-                before += self.waves.one(turn, _waves(scalar))
+                before += self.waves.one(turn, waves(scalar))
         return codes
 
     def _draw_index(
@@ -292,15 +286,15 @@ class Model(TableModel):
         if held is not None or self.columns[place].size == 1:
             return torch.full((len(hidden),), held or 0, device=hidden.device)
         logits = torch.addmm(self.biases[place], hidden, self.heads[place])
-        return _drawn(logits, generator)
+        return drawn(logits, generator)
 
     def _draw_scalar(
         self, turn: int, hidden: Tensor, index: Tensor, generator: torch.Generator
     ) -> Tensor:
         column = self.columns[self.numbers[turn]]
         parameters = self.mixture.one(turn, hidden) + self.shift(index + column.first)
-        log_weights, means, log_stds = _components(parameters)
-        chosen = _drawn(log_weights, generator)[:, None]
+        log_weights, means, log_stds = components(parameters)
+        chosen = drawn(log_weights, generator)[:, None]
         noise = torch.randn(len(hidden), device=hidden.device, generator=generator)
         scalar = means.gather(1, chosen)[:, 0] + noise * log_stds.gather(1, chosen)[:, 0].exp()
         return scalar.clamp(-1, 1) * column.says(index)
@@ -309,22 +303,3 @@ class Model(TableModel):
 def _sums(added: Tensor) -> Tensor:
     """The sum over the places before each, of (D, B, H)."""
     return torch.cat([torch.zeros_like(added[:1]), added[:-1].cumsum(0)])
-
-
-def _waves(scalars: Tensor) -> Tensor:
-    """Scalars (...) in [-1, 1] with sines and cosines of them, (..., FEATURES)."""
-    powers = 2.0 ** torch.arange(FREQUENCIES, device=scalars.device)
-    angles = scalars[..., None] * (math.pi * powers)
-    return torch.cat([5 * scalars[..., None], angles.sin(), angles.cos()], -1)
-
-
-def _components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log weights, means and log standard deviations, (..., M) each, of (..., 3 M)."""
-    weights, means, stds = parameters.chunk(3, dim=-1)
-    return weights.log_softmax(-1), means, stds.clamp(min=math.log(NARROWEST), max=2.0)
-
-
-def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """An index (B,) drawn by the softmax of `logits` (B, M)."""
-    uniform = torch.rand(len(logits), device=logits.device, generator=generator)
-    return pick(logits.t(), uniform)
