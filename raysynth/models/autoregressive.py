@@ -25,7 +25,7 @@ Shapes: B rows, D columns, H width of the sum and of the hidden layers, M compon
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -144,7 +144,13 @@ class Model(TableModel):
         self.mixture.bias.data.add_(start)
         self.mixture.weight.data.mul_(0.1)
         self.optimizers = (
-            AdamW(self.parameters(), lr=config.rate, weight_decay=config.decay, betas=(0.9, 0.99)),
+            AdamW(
+                self.parameters(),
+                lr=config.rate,
+                weight_decay=config.decay,
+                betas=(0.9, 0.99),
+                fused=True,
+            ),
         )
 
     # -- training ---------------------------------------------------------------------------
@@ -218,15 +224,14 @@ class Model(TableModel):
         if not self.numbers:
             return added
         scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        return added.index_add(0, self.numbered, self.waves(waves(scalars)))
+        return added.index_add_(0, self.numbered, self.waves(waves(scalars)))
 
     def _before(self, added: Tensor, ahead: Tensor | None) -> Tensor:
         """The sum over the columns before each, (D, B, H); none of it rounds what is not there."""
         if ahead is None:
-            return _sums(added)
-        first = added * ahead[:, :, None]
-        rest = _sums(added - first) + first.sum(0)
-        return torch.where(ahead[:, :, None], _sums(first), rest)
+            ahead = torch.zeros(added.shape[:2], dtype=torch.bool, device=added.device)
+        before: Tensor = Before.apply(added, ahead)  # type: ignore[no-untyped-call]
+        return before
 
     def _hidden(self, before: Tensor, generator: torch.Generator | None) -> Tensor:
         """Both hidden layers of all columns, (D, B, H)."""
@@ -234,11 +239,15 @@ class Model(TableModel):
         return hidden + self._drop(functional.gelu(self.second(hidden)), generator)
 
     def _drop(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Dropout. A row drops the same units of all columns, whose weights have no part in common.
+
+        So each column is trained as if its units were drawn for it alone, for one draw a row.
+        """
         keep = 1 - self.config.dropout
         if generator is None or keep == 1:
             return hidden
-        kept = torch.rand(hidden.shape, device=hidden.device, generator=generator) < keep
-        return hidden * kept / keep
+        kept = torch.rand(hidden.shape[1:], device=hidden.device, generator=generator) < keep
+        return hidden * (kept / keep)
 
     def _density(self, codes: Codes, index: Tensor, hidden: Tensor) -> Tensor:
         """Minus the log density (S, B) of scalars that say something; `hidden` is (S, B, H)."""
@@ -300,6 +309,40 @@ class Model(TableModel):
         return scalar.clamp(-1, 1) * column.says(index)
 
 
-def _sums(added: Tensor) -> Tensor:
-    """The sum over the places before each, of (D, B, H)."""
-    return torch.cat([torch.zeros_like(added[:1]), added[:-1].cumsum(0)])
+class Before(torch.autograd.Function):
+    """The sum over the columns before each, (D, B, H), where those `ahead` (D, B) come first.
+
+    What a column adds is seen by those after it, so the gradient is the same sum, backwards.
+    """
+
+    @staticmethod
+    def forward(context: Any, added: Tensor, ahead: Tensor) -> Tensor:
+        """See the class."""
+        context.save_for_backward(ahead)
+        return _sums(added, ahead, range(len(added)))
+
+    @staticmethod
+    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:
+        """See the class."""
+        (ahead,) = context.saved_tensors
+        return _sums(slope, ~ahead, range(len(slope) - 1, -1, -1)), None
+
+
+def _sums(added: Tensor, ahead: Tensor, order: range) -> Tensor:
+    """Of each place in `order`, the sum over those before it: of (D, B, H), those `ahead` first.
+
+    A column at a time, so that both sums stay in the processor's cache; cumulative sums of both
+    would go through all of it several times.
+    """
+    marks = ahead[:, :, None]
+    before = torch.empty_like(added)
+    first = torch.zeros_like(added[0])
+    rest = first.clone()
+    for place in order:
+        rest.addcmul_(added[place], marks[place])
+    for place in order:
+        torch.where(marks[place], first, rest, out=before[place])
+        mine = added[place] * marks[place]
+        first += mine
+        rest += added[place] - mine
+    return before
