@@ -23,11 +23,20 @@ class Run(folder.Run):
         return cls(run.place, run.manifest)
 
     def sample(self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None) -> pa.Table:
-        """A table of `rows` rows, in memory; every row holds `given` (category columns).
+        """A table of `rows` rows, in memory; every row holds `given`: a value, or (low, high).
 
         Raises `GivenError` for a column or value the run does not know.
         """
         return Sampler.open(self).sample(rows, seed, given)
+
+    def impute(self, table: Table, seed: int = 0) -> pa.Table:
+        """`table`, in memory, each null of a column learned from drawn given what its row has.
+
+        Raises `GivenError` where the run's family cannot fill, `TableError`.
+        """
+        from raysynth.stages import staging
+
+        return Sampler.open(self).fill(staging.collect(table), seed)
 
     def evaluate(
         self,

@@ -212,7 +212,9 @@ def sample(
     seed: Seed = 0,
     given: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="What every row must hold. Repeat."),
+        typer.Option(
+            metavar="COLUMN=VALUE", help="What every row holds; 30..40 is a range. Repeat."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Draw on this many Ray workers.", min=1)
@@ -231,6 +233,28 @@ def sample(
         show.say(f"table: {drawn.place}  ({drawn.rows:,} rows{kept}{forced})")
     counts = {name: getattr(drawn, name) for name in ("rows", "tried", "forced")}
     _tell({"path": str(drawn.place), **counts, "seed": seed}, as_json)
+
+
+@app.command()
+def impute(
+    run: RunPath,
+    table: Annotated[str, typer.Argument(help="Rows with nulls, a .parquet or .csv table.")],
+    out: Annotated[str, typer.Option(help="A .parquet or .csv file to write, here or s3://.")],
+    seed: Seed = 0,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Fill the nulls of TABLE, each drawn by RUN given all that its row has.
+
+    What comes back holds TABLE's own rows: it is as private as they are.
+    """
+    with _display(Path(os.devnull)) as show:
+        from raysynth.stages.impute import impute as stage
+
+        filled = stage(_find(run, storage), table, out, seed, show)
+        show.say(f"table: {filled.place}  ({filled.cells:,} cells of {filled.rows:,} rows filled)")
+    told = {"path": str(filled.place), "rows": filled.rows, "cells": filled.cells, "seed": seed}
+    _tell(told, as_json)
 
 
 @app.command()

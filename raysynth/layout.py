@@ -106,9 +106,55 @@ class ColumnSpans:
             return torch.zeros(codes.rows, dtype=torch.long, device=codes.scalars.device)
         return codes.indices[:, self.choice.slot].long()
 
+    def scalar_of(self, codes: Codes) -> Tensor | None:
+        """The scalar (B,) of each row, of a column that has one."""
+        return None if self.scalar is None else codes.scalars[:, self.scalar.slot]
+
     def says(self, index: Tensor) -> Tensor:
         """Whether the scalar says something with each index (B,)."""
         return index < self.size - (0 if self.choice is None else self.choice.bare)
+
+
+class Bounds(NamedTuple):
+    """What is asked of one column: with each index (n,), the `lows` and `highs` of its scalar.
+
+    Scalars from low to high are allowed, both of them among those; an index is not allowed where
+    its low is above its high. An index whose scalar says nothing goes from -1 to 1.
+    """
+
+    lows: Tensor
+    highs: Tensor
+
+    @classmethod
+    def just(cls, index: int, size: int) -> "Bounds":
+        """One index of `size`, with any scalar."""
+        lows = torch.ones(size)
+        lows[index] = -1.0
+        return cls(lows, -lows)
+
+    def to(self, device: torch.device | str) -> "Bounds":
+        """The same bounds on another device."""
+        return Bounds(self.lows.to(device), self.highs.to(device))
+
+    @property
+    def allowed(self) -> Tensor:
+        """The indices that are, ascending."""
+        return (self.lows <= self.highs).nonzero()[:, 0]
+
+    @property
+    def only(self) -> int | None:
+        """The one index allowed, with any scalar; None where more is."""
+        allowed = self.allowed
+        if len(allowed) != 1 or self.lows[allowed] > -1 or self.highs[allowed] < 1:
+            return None
+        return int(allowed)
+
+    def hold(self, index: Tensor, scalars: Tensor | None) -> Tensor:
+        """Which rows, of these indices (B,) and scalars (B,), have what is asked."""
+        lows, highs = (ends[index] for ends in self.to(index.device))
+        if scalars is None:
+            return lows <= highs
+        return (lows <= scalars) & (scalars <= highs)
 
 
 @dataclass(frozen=True)

@@ -5,28 +5,31 @@ its own, and then cut. So the same seed gives the same row i for any number of r
 request split or number of workers.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from raysynth.errors import GivenError, nearest
+from raysynth.arrays import plain, restored
+from raysynth.errors import GivenError
+from raysynth.given import bounds_of, not_null
 from raysynth.hashing import seed_of
-from raysynth.layout import Codes
+from raysynth.layout import Bounds, Codes, ColumnSpans
 from raysynth.models import TableModel
 from raysynth.run import Run, open_run
-from raysynth.schema import Column
+from raysynth.schema import select
 from raysynth.storage import Place
 from raysynth.table import TableCodec
 
 CHUNK = 1_000
 GROUP = 25  # chunks decoded together
 ROUNDS = 25  # draws of a chunk before a row is made to hold what is given
+_FILLING = 1
 
 
 class Drawn(NamedTuple):
@@ -53,7 +56,7 @@ class Sampler:
         return cls(run.model(chosen).eval(), run.table, chosen)
 
     def sample(self, rows: int, seed: int = 0, given: Mapping[str, Any] | None = None) -> pa.Table:
-        """A table of `rows` rows; every row holds what `given` asks of category columns.
+        """A table of `rows` rows; every row holds what `given` asks; see `given`.
 
         Raises `GivenError` for a column or value the run does not know.
         """
@@ -66,96 +69,119 @@ class Sampler:
         """Rows `start` to `start` + `rows` of the sample that `seed` stands for, in pieces."""
         if rows < 0 or start < 0:
             raise GivenError(f"rows and start must be 0 or more, got {rows} and {start}")
-        slots = self.slots(given or {})
+        asked = self.asked(given or {})
         stop = start + rows
         while start < stop:
             end = min(stop, (start // CHUNK + GROUP) * CHUNK)
-            yield self._piece(start, end, seed, slots)
+            yield self._piece(start, end, seed, asked)
             start = end
 
-    def slots(self, given: Mapping[str, Any]) -> dict[int, int]:
-        """`given` by slot and index. Values may be text, as a command line has them.
+    def asked(self, given: Mapping[str, Any]) -> dict[str, Bounds]:
+        """`given` as bounds on codes, by column; see `given.bounds_of`. Raises `GivenError`."""
+        return bounds_of(self.table, given)
 
-        Raises `GivenError` for an unknown column or value, never repeating the value.
+    def fill(self, table: pa.Table, seed: int = 0, start: int = 0) -> pa.Table:
+        """`table` (B rows) with a value drawn for every null of a column that was learned from.
+
+        Every cell is drawn given all that the row has; those that have a value, columns that were
+        not learned from and columns the run does not know stay as they are. `start` is the number
+        of the first row, by which what is drawn for a row depends on the table alone and not on
+        how it is cut into pieces of whole chunks. Raises `TableError` where a column of the run is
+        missing or of another type, `GivenError` where the family cannot fill.
         """
-        spans = {span.column: span for span in self.table.layout.categories}
-        found = {}
-        for name, value in given.items():
-            if name not in self.table.schema.names:
-                close = nearest(name, spans)
-                raise GivenError(f"given: no column is called '{name}'; {close}")
-            place = self.table.schema.names.index(name)
-            column, codec = self.table.schema.columns[place], self.table.codecs[place]
-            if name not in spans:
-                raise GivenError(
-                    f"given: '{name}' is a {column.kind} column; only category columns can be "
-                    f"given: {', '.join(spans) or 'this run has none'}"
-                )
-            index = codec.index_of(_typed(value, column))
-            if index is None:
-                raise GivenError(
-                    f"given: column '{name}' has no such value, or fewer rows hold it than may be "
-                    "shown; the values it has are in the run's table.json"
-                )
-            found[spans[name].slot] = index
-        return found
+        if not self.model.fills:
+            raise GivenError(
+                "this family of generators draws whole rows and cannot fill cells; train an "
+                "autoregressive one (--family autoregressive)"
+            )
+        mine = select(table, self.table.schema)
+        pieces = [
+            self._filled(mine.slice(at, CHUNK), seed, start + at)
+            for at in range(0, table.num_rows, CHUNK)
+        ]
+        filled = pa.concat_tables(pieces) if pieces else mine.select([])
+        for name in filled.schema.names:
+            place = table.schema.names.index(name)
+            table = table.set_column(place, filled.schema.field(name), filled.column(name))
+        return table
 
-    def _piece(self, start: int, stop: int, seed: int, slots: dict[int, int]) -> Drawn:
+    def _filled(self, table: pa.Table, seed: int, start: int) -> pa.Table:
+        """The columns learned from of a chunk's `table`, as `select` gives it, filled."""
+        columns, schema = self.table.layout.columns, self.table.schema
+        ids = np.arange(start, start + table.num_rows, dtype=np.uint64)
+        nulls = [np.asarray(table.column(column.name).is_null()) for column in columns]
+        known = ~torch.from_numpy(np.stack(nulls, 1)).to(self.device)
+        fitted = dict(zip(schema.names, self.table.codecs, strict=True))
+        allowed = {column.name: not_null(fitted[column.name], column) for column in columns}
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seed_of(seed, start // CHUNK, _FILLING))
+        codes = self.table.encode(table, ids, seed).to(self.device)
+        drawn = self.table.decode(self.model.fill(codes, known, generator, allowed), ids, seed)
+        filled = {}
+        for column in columns:
+            own, others = table.column(column.name), plain(drawn.column(column.name))
+            whole = pc.coalesce(own, others.cast(own.type)).combine_chunks()
+            filled[column.name] = restored(whole, schema[column.name].type)
+        return pa.table(filled)
+
+    def _piece(self, start: int, stop: int, seed: int, asked: dict[str, Bounds]) -> Drawn:
         """Rows `start` to `stop`, from whole chunks decoded together."""
         first, last = start // CHUNK, -(-stop // CHUNK)
-        chunks = [self._chunk(number, seed, slots) for number in range(first, last)]
+        chunks = [self._chunk(number, seed, asked) for number in range(first, last)]
         codes = Codes.concat([chunk[0] for chunk in chunks])
         codes = codes.take(slice(start - first * CHUNK, stop - first * CHUNK))
         ids = np.arange(start, stop, dtype=np.uint64)
         tried, forced = sum(chunk[1] for chunk in chunks), sum(chunk[2] for chunk in chunks)
         return Drawn(self.table.decode(codes, ids, seed), tried, forced)
 
-    def _chunk(self, number: int, seed: int, slots: dict[int, int]) -> tuple[Codes, int, int]:
+    def _chunk(self, number: int, seed: int, asked: dict[str, Bounds]) -> tuple[Codes, int, int]:
         """Chunk `number` of the sample: codes, rows tried, rows forced.
 
         Rows that miss what is given are drawn again; those still missing after `ROUNDS` draws have
-        their given columns set, so that a request never comes back short.
+        what is given set, so that a request never comes back short.
         """
         generator = torch.Generator(self.device).manual_seed(seed_of(seed, number))
-        codes = self.model.sample(CHUNK, generator, slots)
-        if not slots:
+        codes = self.model.sample(CHUNK, generator, asked)
+        if not asked:
             return codes, CHUNK, 0
-        kept, have = [_holding(codes, slots)], CHUNK
+        columns = [(c, asked[c.name]) for c in self.table.layout.columns if c.name in asked]
+        kept, have = [_holding(codes, columns)], CHUNK
         rows = kept[0].rows
         for _ in range(ROUNDS):
             if rows >= CHUNK:
                 break
-            codes = self.model.sample(CHUNK, generator, slots)
-            kept.append(_holding(codes, slots))
+            codes = self.model.sample(CHUNK, generator, asked)
+            kept.append(_holding(codes, columns))
             have += CHUNK
             rows += kept[-1].rows
         missing = max(0, CHUNK - rows)
         if missing:
-            kept.append(_forced(self.model.sample(CHUNK, generator, slots), slots, missing))
+            drawn = self.model.sample(CHUNK, generator, asked).take(slice(0, missing))
+            kept.append(_forced(drawn, columns))
             have += CHUNK
         return Codes.concat(kept).take(slice(0, CHUNK)), have, missing
 
 
-def _holding(codes: Codes, slots: Mapping[int, int]) -> Codes:
+Asked = Sequence[tuple[ColumnSpans, Bounds]]
+
+
+def _holding(codes: Codes, asked: Asked) -> Codes:
     holds = torch.ones(codes.rows, dtype=torch.bool, device=codes.indices.device)
-    for slot, index in slots.items():
-        holds &= codes.indices[:, slot] == index
+    for column, bounds in asked:
+        holds &= bounds.hold(column.index(codes), column.scalar_of(codes))
     return codes.take(holds)
 
 
-def _forced(codes: Codes, slots: Mapping[int, int], rows: int) -> Codes:
-    indices = codes.indices[:rows].clone()
-    for slot, index in slots.items():
-        indices[:, slot] = index
-    return Codes(indices, codes.scalars[:rows])
-
-
-def _typed(value: Any, column: Column) -> Any:
-    if not isinstance(value, str) or value is None:
-        return value
-    if column.kind == "boolean":
-        return {"true": True, "false": False}.get(value.lower(), value)
-    if pa.types.is_integer(column.type):
-        with suppress(ValueError):
-            return int(value)
-    return value
+def _forced(codes: Codes, asked: Asked) -> Codes:
+    """The rows (B), what misses bounds moved into them: to the first index allowed, by scalar."""
+    codes = Codes(codes.indices.clone(), codes.scalars.clone())
+    for column, here in asked:
+        bounds = here.to(codes.indices.device)
+        index, scalars = column.index(codes), column.scalar_of(codes)
+        index = torch.where(bounds.hold(index, None), index, bounds.allowed[0])
+        if column.choice is not None:
+            codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
+        if column.scalar is not None and scalars is not None:
+            inside = torch.minimum(torch.maximum(scalars, bounds.lows[index]), bounds.highs[index])
+            codes.scalars[:, column.scalar.slot] = inside * column.says(index)
+    return codes

@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 from torch import Generator
 
-from raysynth.layout import Codes, Layout, Part
+from raysynth.layout import Bounds, Codes, Layout, Part
 from raysynth.learn import Plan, Resident, learn
 from raysynth.models.autoregressive import DRAW, Config, Model
+from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.sampler import Sampler
 
 SIZES = (2, 3, 4)
@@ -23,9 +24,10 @@ AHEAD = ((), (2,), (1, 2), (0, 1, 2))
 
 def small(*columns: tuple[Part, ...], **settings: Any) -> Model:
     """A model of these columns, its weights far from where they start."""
+    seed = settings.pop("seed", 1)
     layout = Layout.of([(f"c{place}", parts) for place, parts in enumerate(columns)])
     shares = {f"c{i}": (1 / s.size,) * s.size for i, s in enumerate(p[-1] for p in columns)}
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = Config(**{"hidden": 16, "mixtures": 3, "dropout": 0.0, **settings})
     model = Model(layout, shares, config)
     with torch.no_grad():
@@ -127,7 +129,8 @@ def test_rows_are_sampled_as_often_as_they_are_likely(
         there &= codes.indices[:, slot] == index
     likely = torch.exp2(-bits[rest].sum(0))[there].double()
     assert float(likely.sum()) == pytest.approx(1, abs=1e-5)
-    drawn = three.sample(rows, seeded(3), given)
+    asked = {f"c{slot}": Bounds.just(index, SIZES[slot]) for slot, index in given.items()}
+    drawn = three.sample(rows, seeded(3), asked)
     number = torch.tensor([12, 4, 1])
     counts = (drawn.indices.long() * number).sum(1).bincount(minlength=24)
     assert not counts[~there].any()
@@ -150,6 +153,132 @@ def test_scalars_are_sampled_as_they_are_likely(seeded: Callable[[int], Generato
     assert len(inside) > 5_000
     reached = density.cumsum(0) / density.sum()
     assert stats.kstest(inside.numpy(), lambda x: np.interp(x, grid, reached)).pvalue > 1e-4
+
+
+def mixed() -> Model:
+    """A category of three, and two numbers with two points each, that depend on one another."""
+    model = small((Part("category", 3),), *((Part("scalar"), Part("mode", 3, 2)),) * 2)
+    with torch.no_grad():
+        model.mixture.bias[:, 0, 3:6] = torch.tensor([-0.4, 0.1, 0.5])
+        model.mixture.bias[:, 0, 6:] = -1.5
+        model.mixture.weight.mul_(0.1)
+        model.shift.weight.mul_(0.2)
+        for head, bias in zip(model.heads, model.biases, strict=True):
+            head.mul_(0.1)
+            bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    return model
+
+
+def asked_of(low: float, high: float) -> Bounds:
+    """The class between two scalars, and the first point."""
+    return Bounds(torch.tensor([low, -1.0, 1.0]), torch.tensor([high, 1.0, -1.0]))
+
+
+def every_scalar() -> Bounds:
+    """Nothing is asked, but that the column comes first."""
+    return Bounds(torch.full((3,), -1.0), torch.ones(3))
+
+
+def alike(left: Codes, right: Codes) -> None:
+    """Both come from one distribution: each column, and pairs of them."""
+    for slot in range(left.indices.shape[1]):
+        counts = [c.indices[:, slot].long().bincount(minlength=3).numpy() for c in (left, right)]
+        assert stats.chi2_contingency(np.stack(counts)[:, sum(counts) > 0]).pvalue > 1e-4
+    for slot in range(left.scalars.shape[1]):
+        assert stats.ks_2samp(left.scalars[:, slot], right.scalars[:, slot]).pvalue > 1e-4
+    products = [c.scalars[:, 0] * c.scalars[:, 1] for c in (left, right)]
+    assert stats.ks_2samp(*products).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("first", [None, (-0.3, 0.4)])
+@pytest.mark.parametrize("category", [None, 1])
+def test_ranges_are_held_and_what_is_drawn_is_as_likely_as_among_all_rows(
+    category: int | None, first: tuple[float, float] | None, seeded: Callable[[int], Generator]
+) -> None:
+    """Against rows drawn freely of which those that have what is asked are kept."""
+    model = mixed()
+    given = {"c2": asked_of(-0.2, 1.0)}
+    if first:
+        given["c1"] = asked_of(*first)
+    if category is not None:
+        given["c0"] = Bounds.just(category, 3)
+    free = model.sample(60_000, seeded(0), {name: every_scalar() for name in given})
+    holds = torch.ones(free.rows, dtype=torch.bool)
+    for column in model.columns:
+        if column.name in given:
+            bounds = given[column.name]
+            holds &= bounds.hold(column.index(free), column.scalar_of(free))
+    drawn = model.sample(4_000, seeded(1), given)
+    for column in model.columns:
+        if column.name in given:
+            bounds = given[column.name]
+            assert bounds.hold(column.index(drawn), column.scalar_of(drawn)).all()
+    told = free.take(holds)
+    assert told.rows > 1_000
+    alike(drawn, told)
+
+
+def test_a_far_tail_is_drawn_within_its_bounds(seeded: Callable[[int], Generator]) -> None:
+    parameters = torch.cat([torch.zeros(500, 2), torch.tensor([[-0.5, -0.4]] * 500)], 1)
+    parameters = torch.cat([parameters, torch.full((500, 2), -4.0)], 1)  # standard deviation .018
+    for low, high in ((0.9, 0.95), (-0.99, -0.98), (0.9, 1.0), (-0.6, -0.3)):
+        ends = torch.full((500,), low), torch.full((500,), high)
+        drawn = scalar_within(parameters, *ends, seeded(0))
+        assert drawn.isfinite().all()
+        assert ((drawn >= low) & (drawn <= high)).all()
+        mass = log_mass(parameters, *(end[:, None] for end in ends)).logsumexp(1)
+        assert not mass.isnan().any()
+    assert float(mass[0].exp()) == pytest.approx(1, abs=1e-3), "all but a tail"
+
+
+def test_a_draw_within_bounds_has_the_mixtures_own_distribution(
+    seeded: Callable[[int], Generator],
+) -> None:
+    parameters = torch.tensor([[0.3, -0.5, -0.2, 0.4, -1.5, -0.7]]).expand(40_000, -1)
+    free = scalar(parameters, seeded(0))
+    low, high = torch.tensor(-0.1), torch.tensor(0.5)
+    inside = free[(free >= low) & (free <= high)]
+    drawn = scalar_within(parameters, low.expand(40_000), high.expand(40_000), seeded(1))
+    assert stats.ks_2samp(drawn.numpy(), inside.numpy()).pvalue > 1e-3
+    mass = float(log_mass(parameters[:1], low, high).exp().sum())
+    assert mass == pytest.approx(len(inside) / 40_000, abs=0.01)
+
+
+def test_cells_are_filled_given_all_that_is_known(seeded: Callable[[int], Generator]) -> None:
+    """A row's own cells, whichever they are; what is known stays."""
+    model = mixed()
+    g = seeded(2)
+    codes = model.sample(6_000, g)
+    known = torch.rand(6_000, 3, generator=g) < 0.5
+    known[:2_000] = torch.tensor([True, False, True])
+    known[2_000:4_000] = torch.tensor([True, False, False])
+    allowed = {"c1": asked_of(-1.0, 1.0)}
+    filled = model.fill(codes, known, seeded(3), allowed)
+    for place, column in enumerate(model.columns):
+        rows = known[:, place]
+        assert torch.equal(column.index(codes)[rows], column.index(filled)[rows])
+        value, told = column.scalar_of(codes), column.scalar_of(filled)
+        if value is not None and told is not None:
+            assert torch.equal(value[rows], told[rows])
+    missing = ~known[:, 1]
+    assert (filled.indices[missing, 1] < 2).all(), "the third index is not allowed"
+    # With the first column known alone, the others are drawn as when it is given.
+    drawn = Codes(*(part[2_000:4_000] for part in filled))
+    for category in range(3):
+        mine = drawn.take(drawn.indices[:, 0] == category)
+        if mine.rows > 200:
+            asked = {"c0": Bounds.just(category, 3), **allowed}
+            alike(mine, model.sample(mine.rows, seeded(4), asked))
+
+
+def test_what_is_filled_changes_with_what_is_known(seeded: Callable[[int], Generator]) -> None:
+    model = mixed()
+    codes = Codes(torch.zeros(2_000, 3, dtype=torch.uint8), torch.zeros(2_000, 2))
+    codes.indices[1_000:, 0] = 2
+    known = torch.tensor([[True, False, False]]).expand(2_000, -1)
+    filled = model.fill(codes, known, seeded(0))
+    halves = [filled.scalars[rows, 1].numpy() for rows in (slice(1_000), slice(1_000, None))]
+    assert stats.ks_2samp(*halves).pvalue < 1e-3
 
 
 def test_some_rows_keep_the_tables_order_and_any_set_may_come_first(

@@ -451,7 +451,9 @@ def test_a_run_of_another_format(refused: Refused, run: Path) -> None:
         (f"sexx={SENTINEL}", "no column is called 'sexx'; did you mean 'sex'?"),
         (f"sex={SENTINEL}", ("column 'sex' has no such value", "table.json")),
         ("sex=female", "column 'sex' has no such value"),
-        ("age=39", ("'age' is a number column", "only category columns can be given: workclass")),
+        ("age=400..500", ("column 'age' holds nothing there", "table.json")),
+        ("age=40..30", "the range of 'age' ends before it begins"),
+        (f"age={SENTINEL}", "'age' is int64; expected a value of that type, or a range"),
         ("sex", "expected COLUMN=VALUE"),
     ],
 )

@@ -10,13 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.run import Run
+from raysynth.config import TrainConfig
+from raysynth.run import Run, build, fit, save_run
+from raysynth.schema import Schema
 from raysynth.source import read
+from raysynth.storage import write
+from raysynth.summary import summarise
 
 Cli = Callable[..., Any]
 
@@ -39,6 +45,7 @@ OPTIONS = {
     ],
     "schema": ["--drop", "--category", "--select", "--where", "--fraction", "--subject"],
     "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
+    "impute": ["--out", "--seed", "--storage", "--json"],
     "evaluate": ["--real", "--train", "--target", "--seed", "--storage", "--json"],
     "quickstart": ["--epochs", "--storage", "--json"],
 }
@@ -235,3 +242,52 @@ def test_a_judged_run_is_still_sound_and_can_be_judged_again(
     assert cli(*words).code == 0
     assert cli(*words, "--seed", 1).code == 0
     assert cli("sample", judged_run, "--rows", 5, "--out", tmp_path / "out.parquet").code == 0
+
+
+@pytest.fixture(scope="module")
+def filling_run(people: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of a few steps of the family that fills cells."""
+    storage = str(tmp_path_factory.mktemp("filling"))
+    overrides = {"table": "people.parquet", "name": "filling", "storage": storage, "epochs": 1}
+    config = TrainConfig.load(overrides={**overrides, "model": {"hidden": 16, "mixtures": 2}})
+    ids = np.arange(people.num_rows, dtype=np.uint64)
+    codec = fit(config, summarise(people, ids, Schema.infer(people.schema)))
+    return save_run(config, codec, build(config, codec), "", people.num_rows)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_impute_fills_nulls_and_counts_them(
+    cli: Cli, filling_run: Run, people: pa.Table, tmp_path: Path, suffix: str
+) -> None:
+    nulls = pa.array(np.arange(people.num_rows) % 3 == 0)
+    place = people.schema.names.index("age")
+    holed = people.set_column(place, "age", pc.if_else(nulls, None, people["age"]))
+    write([holed], tmp_path / f"holed.{suffix}")
+    out = tmp_path / f"out.{suffix}"
+    end = cli("impute", filling_run.path, tmp_path / f"holed.{suffix}", "--out", out, "--json")
+    assert end.code == 0, end.err
+    told = json.loads(end.out)
+    filled = read(out)
+    missing = sum(column.null_count for column in holed.columns)
+    assert (told["rows"], told["cells"]) == (people.num_rows, missing)
+    assert f"{missing:,} cells of {people.num_rows:,} rows filled" in end.err
+    assert sum(column.null_count for column in filled.columns) == 0
+    known = pc.invert(nulls)
+    assert filled["age"].filter(known).to_pylist() == people["age"].filter(known).to_pylist()
+
+
+def test_impute_with_a_family_that_cannot_says_which_can(
+    cli: Cli, small_run: Run, tmp_path: Path
+) -> None:
+    people = small_run.path.parent.parent / "people.parquet"
+    end = cli("impute", small_run.path, people, "--out", tmp_path / "out.parquet")
+    assert end.code == 2
+    assert "--family autoregressive" in end.err
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_range_is_given_as_text(drawn: Callable[..., pa.Table]) -> None:
+    ages = drawn("--rows", 200, "--given", "age=30..40")["age"].to_pylist()
+    assert len(ages) == 200
+    assert min(ages) >= 30
+    assert max(ages) <= 40

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raysynth.draw import Batch
-from raysynth.layout import Codes
+from raysynth.layout import Bounds, Codes
 from raysynth.models import ctgan
 from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, trained
 
@@ -33,7 +33,7 @@ def test_given_reaches_the_right_bit_of_every_category_column(
     bits = [(span, index) for span in layout.categories for index in range(span.size)]
     assert model.given_width == len(bits)
     for place, (span, index) in enumerate(bits):
-        found = model.conditions(5, seeded(0), {span.slot: index})
+        found = model.conditions(5, seeded(0), {span.column: Bounds.just(index, span.size)})
         assert found.tolist() == [place] * 5
 
 
@@ -42,12 +42,13 @@ def test_of_several_given_values_the_rarest_is_the_condition(
 ) -> None:
     codec = fitted["mixed"][0]
     model, spans = make("ctgan", codec), codec.layout.categories
-    rarest = {span.slot: int(np.argmin(codec.shares[span.column])) for span in spans}
+    least = {span.column: int(np.argmin(codec.shares[span.column])) for span in spans}
+    rarest = {span.column: Bounds.just(least[span.column], span.size) for span in spans}
     shares = [min(codec.shares[span.column]) for span in spans]
     place = int(np.argmin(shares))
     offset = sum(span.size for span in spans[:place])
     told = model.conditions(1, seeded(0), rarest)
-    assert told.item() == offset + rarest[spans[place].slot]
+    assert told.item() == offset + least[spans[place].column]
 
 
 def test_the_cross_entropy_is_taken_within_the_asked_column(fitted: Fitted, make: Make) -> None:

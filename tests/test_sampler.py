@@ -1,15 +1,18 @@
 """A run to tables: the same rows however asked, and what is given holds."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
-from raysynth.errors import GivenError
+from raysynth.errors import GivenError, TableError
 from raysynth.run import Run
 from raysynth.sampler import CHUNK, Sampler
+from tests import training
 
 SENTINEL = "sentinel-5f1c"
 
@@ -71,6 +74,84 @@ def test_every_value_of_every_category_column_can_be_given(
         assert set(table[name].to_pylist()) == {value}
 
 
+@pytest.mark.parametrize("family", ["ctgan", "autoregressive", "independent"])
+def test_ranges_hold_in_every_row(
+    family: str, tables: dict[str, pa.Table], fit: Any, make: Any
+) -> None:
+    """Of whole numbers, of cents with nulls, of floats with two modes; also beside a category."""
+    codec, codes = fit(tables["mixed"], family)
+    model = training.trained(make(family, codec), codes, 2)
+    sampler = Sampler(model.eval(), codec, torch.device("cpu"))
+    for given in (
+        {"whole": (0, 10)},
+        {"cents": (5, 40.5), "yes": True},
+        {"real": (None, 0.5), "cents": (20, None), "city": "Bergen"},
+    ):
+        table = sampler.sample(700, seed=1, given=given)
+        assert table.num_rows == 700
+        for name, asked in given.items():
+            low, high = asked if isinstance(asked, tuple) else (asked, asked)
+            values = table[name].to_pylist()
+            assert None not in values
+            assert low is None or min(values) >= low
+            assert high is None or max(values) <= high
+        assert table["whole"].null_count == 0
+        assert len(set(table["grade"].to_pylist())) > 3, "the rest still varies"
+
+
+@pytest.fixture(scope="module")
+def filler(tables: dict[str, pa.Table], fit: Any, make: Any) -> Sampler:
+    codec, codes = fit(tables["mixed"], "autoregressive")
+    model = training.trained(make("autoregressive", codec), codes, 30)
+    return Sampler(model.eval(), codec, torch.device("cpu"))
+
+
+def test_nulls_are_filled_and_all_else_stays(filler: Sampler, tables: dict[str, pa.Table]) -> None:
+    g = np.random.default_rng(3)
+    whole = tables["mixed"]
+    holes = {name: g.random(whole.num_rows) < 0.3 for name in whole.schema.names}
+    table = pa.table(
+        {name: pc.if_else(pa.array(holes[name]), None, whole[name]) for name in whole.schema.names}
+    )
+    table = table.append_column("other", pa.array(range(whole.num_rows)))
+    filled = filler.fill(table, seed=1)
+    assert filled.schema.names == table.schema.names
+    assert filled["other"].equals(table["other"])
+    for name in whole.schema.names:
+        assert filled.schema.field(name).type == whole.schema.field(name).type
+        assert filled[name].null_count == 0
+        known = table[name].is_valid()
+        assert filled[name].filter(known).equals(table[name].filter(known))
+    # A row of 'real' near 50 is in Oslo, and no other.
+    near = pc.and_(pc.greater(whole["real"], 40), pa.array(holes["city"]))
+    near = pc.and_(near, pa.array(~holes["real"]))
+    cities = filled["city"].filter(near).to_pylist()
+    assert len(cities) > 50
+    assert cities.count("Oslo") > 0.9 * len(cities)
+    assert filler.fill(table, seed=1).equals(filled)
+    assert not filler.fill(table, seed=2).equals(filled)
+    assert filler.fill(table.slice(0, 0)).num_rows == 0
+
+
+def test_a_table_filled_in_pieces_is_the_same(filler: Sampler) -> None:
+    table = filler.sample(2_500, seed=3)
+    holes = pa.array(np.random.default_rng(0).random(2_500) < 0.5)
+    table = table.set_column(0, "real", pc.if_else(holes, None, table["real"]))
+    whole = filler.fill(table, seed=1).combine_chunks()
+    pieces = [filler.fill(table.slice(at, 2_000), 1, at) for at in (0, 2_000)]
+    assert pa.concat_tables(pieces).combine_chunks().equals(whole)
+
+
+def test_only_families_that_can_fill_do(sampler: Sampler, tables: dict[str, pa.Table]) -> None:
+    with pytest.raises(GivenError, match="--family autoregressive"):
+        sampler.fill(tables["mixed"])
+
+
+def test_a_table_without_the_runs_columns_is_not_filled(filler: Sampler) -> None:
+    with pytest.raises(TableError, match="lacks 'real'"):
+        filler.fill(filler.sample(10).drop_columns(["real"]))
+
+
 def test_several_columns_given_hold_together(sampler: Sampler) -> None:
     given = {"city": "Oslo", "yes": False, "grade": "l"}
     table = sampler.sample(2_500, seed=1, given=given)
@@ -105,7 +186,7 @@ def test_rows_drawn_and_forced_are_counted(sampler: Sampler) -> None:
         ({"citty": "Oslo"}, "did you mean 'city'"),
         ({"city": SENTINEL}, "column 'city' has no such value"),
         ({"yes": SENTINEL}, "column 'yes' has no such value"),
-        ({"real": 3.5}, "'real' is a number column"),
+        ({"real": (500, 600)}, "column 'real' holds nothing there"),
         ({"grade": None}, "column 'grade' has no such value"),
     ],
 )

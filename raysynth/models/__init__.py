@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from raysynth.draw import Batch, Draw
 from raysynth.errors import ConfigError, nearest
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, Layout
 
 
 class TableModel(nn.Module, ABC):
@@ -26,6 +26,7 @@ class TableModel(nn.Module, ABC):
 
     optimizers: tuple[Optimizer, ...]
     scores = False  # whether `score` tells anything
+    fills = False  # whether `fill` does
 
     def score(self, codes: Codes) -> Tensor:
         """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.
@@ -50,13 +51,27 @@ class TableModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
         """Draw `rows` rows in eval mode.
 
-        `given` maps slots of category spans to the index wanted. A family that cannot honour all
-        of it comes as near as it can; `Sampler` rejects the rows that miss.
+        `given` says by column what is asked. A family that cannot honour all of it comes as near
+        as it can; `Sampler` rejects the rows that miss.
         """
+
+    def fill(
+        self,
+        codes: Codes,
+        known: Tensor,
+        generator: Generator,
+        allowed: Mapping[str, Bounds] | None = None,
+    ) -> Codes:
+        """Draw, in rows (B), every column that is not `known` (B, D of `Layout.columns`) there.
+
+        `allowed` says what may be drawn, of the columns it has. Only families that say `fills` are
+        asked.
+        """
+        raise NotImplementedError
 
 
 class Encoding(NamedTuple):

@@ -25,7 +25,7 @@ Shapes: B rows, D columns, H width of the sum and of the hidden layers, M compon
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,14 +35,16 @@ from torch.optim import AdamW
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel
-from raysynth.networks import FEATURES, components, drawn, log_density, waves
+from raysynth.networks import FEATURES, drawn, log_density, waves
+from raysynth.normals import log_mass, scalar, scalar_within
 
 DRAW = draw.uniform
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
+POOL = 4  # candidates a row, of the columns held, where several ranges are asked for
 
 Width = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -105,7 +107,7 @@ def _width(columns: int) -> int:
 class Model(TableModel):
     """All columns' networks, and their optimizer."""
 
-    scores = True
+    scores = fills = True
     starts: Tensor
     numbered: Tensor
 
@@ -262,51 +264,127 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: torch.Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: torch.Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
-        """Rows, the columns of `given` first and held, so that every row has what is asked."""
+        """Rows, the columns of `given` first and held, so that every row has what is asked.
+
+        With one range at most, rows come exactly as likely as the model says they are among those
+        that have what is asked. A second range makes some values of the first likelier than others:
+        `POOL` times as many of the columns held are drawn, and as many of those kept as were asked
+        for, each as often as what is asked of it is likely.
+        """
         self.eval()
         given = given or {}
+        held = [
+            (given[column.name], place)
+            for place, column in enumerate(self.columns)
+            if column.name in given
+        ]
+        held.sort(key=lambda pair: pair[0].only is None)
+        ranges = sum(bounds.only is None for bounds, _ in held)
+        found = self._start(rows * (POOL if ranges > 1 else 1))
+        chance = torch.zeros(len(found.before), device=found.before.device)
+        for bounds, place in held:
+            chance += self._draw(place, found, generator, bounds)
+        if len(chance) > rows:
+            found = found.take(_resampled(chance, rows, generator))
+        for place, column in enumerate(self.columns):
+            if column.name not in given:
+                self._draw(place, found, generator)
+        return found.codes
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        codes: Codes,
+        known: Tensor,
+        generator: torch.Generator,
+        allowed: Mapping[str, Bounds] | None = None,
+    ) -> Codes:
+        """Draw each column of the rows (B) that is not `known` (B, D) there, given all that are."""
+        self.eval()
+        index = torch.stack([column.index(codes) for column in self.columns])
+        before = (self._added(codes, index) * known.t()[:, :, None]).sum(0)
+        whole = Drawn(Codes(codes.indices.clone(), codes.scalars.clone()), before)
+        for place, column in enumerate(self.columns):
+            (rows,) = (~known[:, place]).nonzero(as_tuple=True)
+            if len(rows):
+                some = whole.take(rows)
+                self._draw(place, some, generator, (allowed or {}).get(column.name))
+                whole.put(rows, some)
+        return whole.codes
+
+    def _start(self, rows: int) -> "Drawn":
         device, layout = self.looked_up.weight.device, self.layout
         indices = torch.zeros(rows, len(layout.choices), dtype=layout.index_dtype, device=device)
-        codes = Codes(indices, torch.zeros(rows, len(layout.scalars), device=device))
-        before = torch.zeros(rows, self.width, device=device)
-        slots = [-1 if c.choice is None else c.choice.slot for c in self.columns]
-        held = [place for place, slot in enumerate(slots) if slot in given]
-        rest = [place for place, slot in enumerate(slots) if slot not in given]
-        for place in (*held, *rest):
-            column = self.columns[place]
-            hidden = functional.gelu(self.first.one(place, before))
-            hidden += functional.gelu(self.second.one(place, hidden))
-            index = self._draw_index(place, hidden, generator, given.get(slots[place]))
-            before += self.looked_up(index + column.first)
-            if column.choice is not None:
-                codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
-            if column.scalar is not None:
-                turn = self.numbers.index(place)
-                scalar = self._draw_scalar(turn, hidden, index, generator)
-                codes.scalars[:, column.scalar.slot] = scalar
-                before += self.waves.one(turn, waves(scalar))
-        return codes
+        scalars = torch.zeros(rows, len(layout.scalars), device=device)
+        return Drawn(Codes(indices, scalars), torch.zeros(rows, self.width, device=device))
 
-    def _draw_index(
-        self, place: int, hidden: Tensor, generator: torch.Generator, held: int | None
+    def _draw(
+        self,
+        place: int,
+        rows: "Drawn",
+        generator: torch.Generator,
+        bounds: Bounds | None = None,
     ) -> Tensor:
-        if held is not None or self.columns[place].size == 1:
-            return torch.full((len(hidden),), held or 0, device=hidden.device)
+        """Draw one column, within `bounds`; the log chance (B,) of those, 0 without any."""
+        column, codes, before = self.columns[place], rows.codes, rows.before
+        hidden = functional.gelu(self.first.one(place, before))
+        hidden += functional.gelu(self.second.one(place, hidden))
         logits = torch.addmm(self.biases[place], hidden, self.heads[place])
-        return drawn(logits, generator)
+        chance = torch.zeros(len(hidden), device=hidden.device)
+        turn = None if column.scalar is None else self.numbers.index(place)
+        mixed = None if turn is None else self.mixture.one(turn, hidden)
+        if bounds is not None:
+            inside = self._inside(column, mixed, bounds.to(hidden.device), logits)
+            chance = inside.logsumexp(1) - logits.logsumexp(1)
+            logits = inside
+        index = drawn(logits, generator)
+        before += self.looked_up(index + column.first)
+        if column.choice is not None:
+            codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
+        if column.scalar is not None and turn is not None and mixed is not None:
+            mixed = mixed + self.shift(index + column.first)
+            value = scalar(mixed, generator)
+            if bounds is not None:
+                lows, highs = (ends[index] for ends in bounds.to(hidden.device))
+                cut = (lows > -1) | (highs < 1)
+                value[cut] = scalar_within(mixed[cut], lows[cut], highs[cut], generator)
+            value = value.clamp(-1, 1) * column.says(index)
+            codes.scalars[:, column.scalar.slot] = value
+            before += self.waves.one(turn, waves(value))
+        return chance
 
-    def _draw_scalar(
-        self, turn: int, hidden: Tensor, index: Tensor, generator: torch.Generator
+    def _inside(
+        self, column: ColumnSpans, mixed: Tensor | None, bounds: Bounds, logits: Tensor
     ) -> Tensor:
-        column = self.columns[self.numbers[turn]]
-        parameters = self.mixture.one(turn, hidden) + self.shift(index + column.first)
-        log_weights, means, log_stds = components(parameters)
-        chosen = drawn(log_weights, generator)[:, None]
-        noise = torch.randn(len(hidden), device=hidden.device, generator=generator)
-        scalar = means.gather(1, chosen)[:, 0] + noise * log_stds.gather(1, chosen)[:, 0].exp()
-        return scalar.clamp(-1, 1) * column.says(index)
+        """`logits` (B, n) of the indices, each with the chance that its scalar is within bounds."""
+        inside = torch.full_like(logits, -torch.inf)
+        for index in bounds.allowed.tolist():
+            inside[:, index] = logits[:, index]
+            low, high = bounds.lows[index], bounds.highs[index]
+            if mixed is not None and (low > -1 or high < 1):
+                mine = mixed + self.shift.weight[index + column.first]
+                inside[:, index] += log_mass(mine, low, high).logsumexp(1)
+        # Where all of it is too unlikely to tell, some index must be drawn all the same.
+        lost = inside.isneginf().all(1, keepdim=True)
+        return torch.where(lost & (bounds.lows <= bounds.highs), 0.0, inside)
+
+
+class Drawn(NamedTuple):
+    """Rows of which some columns are drawn: `codes` (B), and the sum `before` (B, H) of those."""
+
+    codes: Codes
+    before: Tensor
+
+    def take(self, rows: Tensor) -> "Drawn":
+        """The rows at these positions."""
+        return Drawn(self.codes.take(rows), self.before[rows])
+
+    def put(self, rows: Tensor, some: "Drawn") -> None:
+        """Have the rows at these positions be `some`."""
+        self.codes.indices[rows], self.codes.scalars[rows] = some.codes
+        self.before[rows] = some.before
 
 
 class Before(torch.autograd.Function):
@@ -346,3 +424,12 @@ def _sums(added: Tensor, ahead: Tensor, order: range) -> Tensor:
         first += mine
         rest += added[place] - mine
     return before
+
+
+def _resampled(chance: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """Positions (rows,) drawn by the log weights `chance` (N,), in systematic resampling."""
+    reached = (chance - chance.max()).double().exp().cumsum(0)
+    steps = torch.arange(rows, device=chance.device, dtype=torch.float64)
+    uniform = torch.rand(1, device=chance.device, generator=generator)
+    found = torch.searchsorted(reached, (steps + uniform) * (reached[-1] / rows), right=True)
+    return found.clamp_max(len(chance) - 1)

@@ -37,7 +37,7 @@ from torch.optim import Adam
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import harden, soften
 
@@ -290,7 +290,7 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: torch.Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: torch.Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
         """Rows under conditions from the true marginals, or under the rarest of `given`.
 
@@ -302,14 +302,17 @@ class Model(TableModel):
         return harden(logits, self.layout, generator)
 
     def conditions(
-        self, rows: int, generator: torch.Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: torch.Generator, given: Mapping[str, Bounds] | None = None
     ) -> Tensor | None:
         """Conditions (B,): a column uniformly, then a category by its share of the real table."""
         if not self.layout.categories:
             return None
-        if given:
-            slots = [span.slot for span in self.layout.categories]
-            asked = [(slots.index(slot), index) for slot, index in given.items()]
+        asked = []
+        for column, span in enumerate(self.layout.categories):
+            bounds = (given or {}).get(span.column)
+            if bounds is not None and bounds.only is not None:
+                asked.append((column, bounds.only))
+        if asked:
             column, index = min(asked, key=lambda pair: float(self.marginals[pair]))
             return (self.offsets[column] + index).expand(rows)
         columns = torch.randint(

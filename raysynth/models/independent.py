@@ -21,7 +21,7 @@ from torch.optim import SGD
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, ColumnSpans, Layout
+from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel
 
 DRAW = draw.uniform
@@ -84,9 +84,9 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
-        """Rows, every column on its own; what is given is held, since nothing depends on it."""
+        """Rows, every column on its own; a single value given is held."""
         self.eval()
         layout, device = self.layout, self.counts[0].device
         indices = torch.zeros(rows, len(layout.choices), dtype=layout.index_dtype, device=device)
@@ -98,7 +98,8 @@ class Model(TableModel):
             cell = cell.clamp_max(len(counts) - 1)
             index = cell // _cells(column)
             if column.choice is not None:
-                held = (given or {}).get(column.choice.slot)
+                asked = (given or {}).get(column.name)
+                held = None if asked is None else asked.only
                 index = index if held is None else torch.full_like(index, held)
                 codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
             if column.scalar is not None:

@@ -49,7 +49,7 @@ def sample(
     show = show or Silent()
     place, target = Place.of(path), Place.of(out)
     sampler = Sampler.open(open_run(place))
-    sampler.slots(given or {})  # what cannot be given is told before any row is drawn
+    sampler.asked(given or {})  # what cannot be given is told before any row is drawn
     if workers is None and rows > LARGE:
         workers = os.cpu_count() or 1
     counts = [0, 0, 0]
