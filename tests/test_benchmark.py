@@ -148,6 +148,24 @@ def test_a_leak_is_told_from_chance(tables: Any) -> None:
     assert tables.chance(3, 0) == 0.125
 
 
+@pytest.mark.parametrize(
+    ("kind", "sampled", "in_run", "clean"),
+    [
+        ("number", (50, 45), (6, 4), True),
+        ("number", (50, 45), (30, 4), False),
+        ("number", (50, 5), (0, 0), False),
+        ("personal", (9, 11), (0, 3), True),
+        ("personal", (9, 11), (1, 0), False),
+    ],
+)
+def test_the_verdict_is_told_from_chance(
+    tables: Any, kind: str, sampled: tuple[int, int], in_run: tuple[int, int], clean: bool
+) -> None:
+    column = {"kind": kind, "sampled": sampled, "in_run": in_run}
+    fine = {"kind": "category", "sampled": (0, 0), "in_run": (0, 0)}
+    assert tables.clean({"private": [fine, column]}) == clean
+
+
 def test_a_value_is_looked_for_as_text_files_hold_it(tables: Any) -> None:
     assert list(tables.forms("Zoë Ny")) == ["Zoë Ny".encode(), b"Zo\\u00eb Ny"]
     assert list(tables.forms(123.45)) == list(tables.forms(40_000)) == []
