@@ -22,18 +22,14 @@ from raysynth.guess import settle
 from raysynth.hashing import uniform
 from raysynth.learn import Plan, Resident, learn
 from raysynth.people import pool
-from raysynth.run import Run, build, save_run
+from raysynth.run import Run, build, fit, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
-from raysynth.table import TableCodec
 from tests.columns import read, real_tables
+from tests.conftest import SETTINGS
 
 ROWS, LEAST = 3_000, 10
-SMALL: dict[str, dict[str, Any]] = {
-    "autoregressive": {"hidden": 32, "batch": 200},
-    "ctgan": {"generator": [32, 32], "critic": [32, 32], "noise": 16, "batch": 200},
-}
 DAY = dt.date(1871, 3, 14)
 EPOCH = dt.date(1970, 1, 1)
 
@@ -41,17 +37,17 @@ EPOCH = dt.date(1970, 1, 1)
 def trained(table: pa.Table, folder: Path, family: str = "autoregressive", **settings: Any) -> Run:
     """A run of one epoch, made as training makes it."""
     overrides = {"table": "t.parquet", "name": "run", "storage": str(folder), "epochs": 1}
-    overrides |= {"family": family, "model": SMALL[family]}
+    overrides |= {"family": family, "model": SETTINGS[family]}
     config = TrainConfig.load(overrides={**overrides, **settings})
     ids = np.arange(table.num_rows, dtype=np.uint64)
     summary = summarise(table, ids, Schema.infer(table.schema, config.drop))
     summary = replace(summary, subject=config.subject)
     schema = settle(summary, config.columns, least=config.least, placeholder=True)
     chosen = models.get(config.family)
-    codec = TableCodec.fit(replace(summary, schema=schema), chosen.CODECS, least=config.least)
+    codec = fit(config, replace(summary, schema=schema))
     codes = codec.encode(table, ids, seed=0)
     model = build(config, codec)
-    plan = Plan(codes.rows, SMALL[family]["batch"], 1, config.seed)
+    plan = Plan(codes.rows, SETTINGS[family]["batch"], 1, config.seed)
     for _ in learn(model, codec.layout, chosen.DRAW, Resident(codes), plan):
         pass
     return save_run(config, codec, model, "", codes.rows)
