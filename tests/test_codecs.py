@@ -422,7 +422,7 @@ PROMISES = {
         kept=modes_kept,
         allowed=modes_allowed,
         private=modes_private,
-        options=({}, {"modes": 5, "prune": False}, {"count": "density"}),
+        options=({}, {"modes": 5, "prune": False, "widths": 2.0}, {"count": "density"}),
     ),
     "normal": Promise(
         column=number_column,

@@ -12,7 +12,8 @@ Departures
 - The posterior is not smoothed by 1e-6, which would now and then send a value to a mode it cannot
   be decoded from, and only modes are drawn whose offset stays within `CLIP`.
 - Where no mode reaches a sampled value so, the one that misses by least is given a longer `reach`
-  than 4 std, in steps of the square root of 2: far tails are kept, not clipped.
+  than 4 std, in steps of the square root of 2: far tails are kept, not clipped. So they are with
+  `widths=2`, TGAN's, which then is the reach of inner modes alone.
 
 **Tolerance.** An offset is a float32, so a value comes back to within 2 ** -24 of its mode's reach,
 and then to the scale's own tolerance. Only where no sampled value lay near, a value past every
@@ -43,7 +44,6 @@ from raysynth.numeric import Scale, distinct, null_share
 from raysynth.summary import ColumnSummary
 
 CLIP = 0.99
-WIDTHS = 4.0  # an offset of 1 lies so many widths from the mean
 
 Ints = NDArray[np.int64]
 
@@ -73,10 +73,13 @@ class Codec(Lines):
         modes: int = 10,
         weight: float = 0.005,
         prune: bool = True,
+        widths: float = 4.0,
         count: Literal["mixture", "density"] = "mixture",
         **_: Any,
     ) -> Self:
         """Fit up to `modes` modes of weight over `weight`, and of more than `least` holders, each.
+
+        An offset of 1 lies `widths` standard deviations from the mean, or farther.
 
         Raises `TableError` where fewer than 2 `least` distinct holders have a value.
         """
@@ -99,7 +102,7 @@ class Codec(Lines):
             tuple((shares / shares.sum()).tolist()),
             tuple(found.means.tolist()),
             tuple(found.stds.tolist()),
-            tuple(_reaches(found, floats[rest]).tolist()),
+            tuple(_reaches(found, floats[rest], widths).tolist()),
             tuple(spiked.tolist()),
             null_share(column, least),
         )
@@ -201,12 +204,12 @@ def _modes(
     return Mixture(weights / weights.sum(), mixture.means[order], mixture.stds[order])
 
 
-def _reaches(mixture: Mixture, floats: Floats) -> Floats:
-    """How far from its mean an offset of 1 lies: `WIDTHS` of it, more where values would be cut.
+def _reaches(mixture: Mixture, floats: Floats, widths: float) -> Floats:
+    """How far from its mean an offset of 1 lies: `widths` of it, more where values would be cut.
 
     Longer by powers of the square root of 2 only, so that a lone value's place is not told.
     """
-    reaches = WIDTHS * mixture.stds
+    reaches = widths * mixture.stds
     if not len(reaches):
         return reaches
     points = np.unique(floats)
