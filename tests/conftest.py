@@ -35,6 +35,15 @@ SETTINGS = {
     "ctgan": SMALL,
     "autoregressive": {"hidden": 32, "mixtures": 3, "batch": 100},
     "independent": {"batch": 100},
+    "tgan": {
+        "noise": 8,
+        "hidden": 16,
+        "features": 8,
+        "discriminator": [16, 16],
+        "batch": 100,
+        "kernels": 3,
+        "kernel_width": 4,
+    },
 }
 
 # The same examples on every machine, and as many as a second or two allow.
