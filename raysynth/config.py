@@ -46,6 +46,7 @@ class TrainConfig(BaseModel):
     storage: str = "runs"
     family: str = "autoregressive"
     epochs: Count | None = None  # what the family asks for
+    patience: Count | None = None  # epochs without better weights after which to stop
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     drop: tuple[str, ...] = ()
     select: tuple[str, ...] = ()

@@ -6,8 +6,15 @@ and on a machine that has no Ray at all.
 All randomness of an epoch comes from (seed, epoch, worker), so a run resumed at an epoch goes on as
 if it had never stopped: weights, optimizers and the best weights so far are the whole state.
 
-Of a family that can score rows, one row in `HELD` of each window is held out, and the weights are
-kept that scored best on those: a training that is too long for its table does no harm.
+**The best weights.** One row in `HELD` of each window is held out. After an epoch the weights are
+scored on those: by the family's own score where it has one (a likelihood), else by `probe`, which
+is asked about `PROBES` times in a training, evenly, and not by the clock, so that a training that
+resumes keeps the same weights. The best are kept: a training that is too long for its table does
+no harm. With `patience`, one that has found none better for so many epochs ends. Where so few rows
+would be held out that a probe says nothing, a family without a score trains on all.
+
+**A loss that is not finite** takes training back to where the epoch began, with half the rate, at
+most `HALVINGS` times.
 """
 
 import json
@@ -20,7 +27,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from raysynth import parallel
+from raysynth import parallel, probe
 from raysynth.draw import Draw
 from raysynth.errors import RunError
 from raysynth.hashing import seed_of
@@ -28,7 +35,10 @@ from raysynth.layout import Codes, Layout
 from raysynth.models import TableModel
 
 HELD, MOST_HELD = 20, 5_000
-_NOISE, _ORDER = 1, 2
+PROBES = 20
+HALVINGS = 3
+COLLAPSED = 0.5  # coverage under which, or repeats over which, a generator has few rows to give
+_NOISE, _ORDER, _PROBE = 1, 2, 3
 
 
 class WindowSource(Protocol):
@@ -63,6 +73,11 @@ class Plan:
     batch: int
     epochs: int
     seed: int
+    patience: int | None = None
+
+    def probes(self, epoch: int) -> bool:
+        """Whether this epoch, from 1, is one after which the model is probed."""
+        return epoch % max(1, self.epochs // PROBES) == 0 or epoch == self.epochs
 
     @property
     def steps(self) -> int:
@@ -72,24 +87,31 @@ class Plan:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch that is over: its number from 1, rows drawn by all workers, mean losses."""
+    """An epoch that is over: its number from 1, rows drawn by all workers, mean losses.
+
+    `losses` has what was measured of the model beside them. `last`: none follows. `alarm` says what
+    a user should know at once.
+    """
 
     number: int
     rows: int
     losses: dict[str, float]
+    last: bool = False
+    alarm: str = ""
 
 
 @dataclass
 class Best:
-    """The weights that scored lowest on held-out rows; none where nothing was scored."""
+    """The weights that scored lowest on held-out rows, and their epoch; none without a score."""
 
     score: float = math.inf
+    epoch: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def see(self, model: TableModel, score: float) -> None:
+    def see(self, model: TableModel, score: float, epoch: int) -> None:
         """Keep the model's weights if no others scored as low."""
         if score < self.score:
-            self.score = score
+            self.score, self.epoch = score, epoch
             self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
 
     def put(self, model: TableModel) -> None:
@@ -109,44 +131,123 @@ def learn(
 ) -> Iterator[Epoch]:
     """Train from epoch `done` + 1 to the last, giving each epoch when it is over.
 
-    `best` sees the weights after every epoch, with their score. Raises `ArithmeticError` where a
-    loss is not finite.
+    `best` sees the weights that are scored. Raises `ArithmeticError` where losses stay not finite.
     """
     best = best or Best()
-    device = next(model.parameters()).device
     parallel.join(model, model.optimizers)
-    for epoch in range(done + 1, plan.epochs + 1):
-        generator = torch.Generator(device)
-        generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE))
-        sums: dict[str, Tensor] = {}
-        taken = 0
-        for turn, (_, whole) in enumerate(windows.in_order(seed_of(plan.seed, epoch, _ORDER))):
-            window, held = _split(whole) if model.scores else (whole, None)
-            batches = draw(window, layout, plan.batch, generator)
-            until = plan.steps * (turn + 1) // len(windows)
-            for number in range(taken, until):
-                model.at((epoch - 1 + number / plan.steps) / plan.epochs)
-                for name, loss in model.step(batches, generator).items():
-                    sums[name] = sums[name] + loss if name in sums else loss
-            taken = until
-        losses = {name: float(total) / plan.steps for name, total in sums.items()}
-        if not all(map(math.isfinite, losses.values())):
-            raise ArithmeticError(
-                f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}); lower the "
-                "learning rates and train again under another name"
-            )
+    epoch = done
+    while not ended(plan, best, epoch):
+        epoch += 1
+        losses, held = _epoch(model, layout, draw, windows, plan, epoch)
+        alarm = ""
         if held is not None:
-            losses["held"] = parallel.mean(float(model.score(held)), device)
-            best.see(model, losses["held"])
-        yield Epoch(epoch, plan.steps * plan.batch * parallel.workers(), losses)
+            losses |= _measured(model, layout, held, plan, epoch, best)
+            alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
+        rows = plan.steps * plan.batch * parallel.workers()
+        yield Epoch(epoch, rows, losses, ended(plan, best, epoch), alarm)
 
 
-def _split(window: Codes) -> tuple[Codes, Codes | None]:
+def _epoch(
+    model: TableModel,
+    layout: Layout,
+    draw: Draw,
+    windows: WindowSource,
+    plan: Plan,
+    epoch: int,
+) -> tuple[dict[str, float], Codes | None]:
+    """Mean losses of an epoch, and the last window's rows held out.
+
+    Begun again at half the rate where a loss is not finite; `ArithmeticError` after `HALVINGS`.
+    """
+    device = next(model.parameters()).device
+    state = capture(model, epoch - 1)
+    for halvings in range(HALVINGS + 1):
+        model.pace *= 0.5 ** min(halvings, 1)
+        sums, held = _steps(model, layout, draw, windows, plan, epoch)
+        losses = {name: float(total) / plan.steps for name, total in sums.items()}
+        if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
+            return losses, held
+        pace = model.pace
+        restore(model, state, "the epoch's beginning")
+        model.pace = pace
+    raise ArithmeticError(
+        f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}), nor at {pace:.3g} times "
+        "the learning rates; lower the learning rates and train again under another name"
+    )
+
+
+def _steps(
+    model: TableModel,
+    layout: Layout,
+    draw: Draw,
+    windows: WindowSource,
+    plan: Plan,
+    epoch: int,
+) -> tuple[dict[str, Tensor], Codes | None]:
+    """An epoch's steps: the sum of each loss, and the last window's rows held out."""
+    generator = torch.Generator(next(model.parameters()).device)
+    generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE))
+    sums: dict[str, Tensor] = {}
+    taken, held = 0, None
+    for turn, (_, whole) in enumerate(windows.in_order(seed_of(plan.seed, epoch, _ORDER))):
+        window, held = _split(model, whole)
+        batches = draw(window, layout, plan.batch, generator)
+        until = plan.steps * (turn + 1) // len(windows)
+        for number in range(taken, until):
+            model.at((epoch - 1 + number / plan.steps) / plan.epochs)
+            for name, loss in model.step(batches, generator).items():
+                sums[name] = sums[name] + loss if name in sums else loss
+        taken = until
+    return sums, held
+
+
+def _split(model: TableModel, window: Codes) -> tuple[Codes, Codes | None]:
     """A window's rows to train on, and its last ones, held out; rows lie in no order."""
     held = min(window.rows // HELD, MOST_HELD)
-    if not held:
+    if held < (1 if model.scores else probe.FEWEST):
         return window, None
     return window.take(slice(0, -held)), window.take(slice(-held, None))
+
+
+def _measured(
+    model: TableModel, layout: Layout, held: Codes, plan: Plan, epoch: int, best: Best
+) -> dict[str, float]:
+    """What the model scores on held-out rows, the mean over workers; `best` sees it."""
+    device = next(model.parameters()).device
+    told: dict[str, float] = {}
+    if model.scores:
+        told["held"] = parallel.mean(float(model.score(held)), device)
+        best.see(model, told["held"], epoch)
+    if plan.probes(epoch) and held.rows >= probe.FEWEST:
+        some = held.take(slice(0, probe.ROWS))
+        generator = torch.Generator(device)
+        generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _PROBE))
+        figures = probe.figures(layout, some, model.sample(some.rows, generator))
+        told |= {name: parallel.mean(value, device) for name, value in figures.items()}
+        if not model.scores:
+            best.see(model, 1 - told["fidelity"], epoch)
+    return told
+
+
+def _alarm(losses: Mapping[str, float]) -> str:
+    """What a probe late in training says of mode collapse."""
+    if losses.get("coverage", 1.0) < COLLAPSED:
+        return (
+            f"mode collapse: of the categories that are not rare, {losses['coverage']:.0%} are "
+            "drawn at all; train another family, or with other settings"
+        )
+    if losses.get("repeats", 0.0) > COLLAPSED:
+        return (
+            f"mode collapse: {losses['repeats']:.0%} of the rows drawn repeat another; train "
+            "another family, or with other settings"
+        )
+    return ""
+
+
+def ended(plan: Plan, best: Best, epoch: int) -> bool:
+    """Whether none follows this epoch: it is the last, or better weights are waited for no more."""
+    late = plan.patience is not None and best.epoch > 0 and epoch - best.epoch >= plan.patience
+    return epoch >= plan.epochs or late
 
 
 def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
@@ -159,7 +260,7 @@ def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
                 tensors[f"optimizer.{place}.{weight}.{name}"] = tensor
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    facts = {"epoch": epoch, "best": best.score}
+    facts = {"epoch": epoch, "pace": model.pace, "best": best.score, "best_epoch": best.epoch}
     return save(tensors, {name: json.dumps(value) for name, value in facts.items()})
 
 
@@ -173,8 +274,10 @@ def restore(model: TableModel, state: bytes, source: str, best: Best | None = No
     facts = json.loads(header)["__metadata__"]
     epoch = int(json.loads(facts["epoch"]))
     load_weights(model, _under("model.", tensors), source)
+    model.pace = float(json.loads(facts["pace"]))
     if best is not None:
-        best.score, best.weights = json.loads(facts["best"]), _under("best.", tensors)
+        best.score, best.epoch = (json.loads(facts[name]) for name in ("best", "best_epoch"))
+        best.weights = _under("best.", tensors)
     for place, optimizer in enumerate(model.optimizers):
         found: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(f"optimizer.{place}.", tensors).items():

@@ -12,7 +12,7 @@ from torch import Generator
 from raysynth import draw, parallel
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout
-from raysynth.learn import Best, Epoch, Plan, Resident, capture, learn, restore
+from raysynth.learn import Best, Epoch, Plan, Resident, capture, ended, learn, restore
 from raysynth.models import TableModel
 from raysynth.table import TableCodec
 
@@ -128,11 +128,49 @@ def test_every_epoch_and_worker_has_chances_of_its_own(
     assert not set(other.seeds) & set(seeds)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(
+def test_a_loss_that_stays_not_finite_ends_the_training(
     fitted: Fitted, trace: Callable[[int], Trace]
 ) -> None:
-    with pytest.raises(ArithmeticError, match=r"epoch 1: a loss is no longer finite \(loss\)"):
+    said = r"epoch 1: a loss is no longer finite \(loss\), nor at 0.125 times"
+    with pytest.raises(ArithmeticError, match=said):
         run(Counting(float("nan")), trace(1), fitted["mixed"][0].layout, Plan(100, 10, 3, 0))
+
+
+class Diverging(Counting):
+    """Has no finite loss in its second epoch while the rate is above a quarter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[tuple[int, float, float]] = []
+
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, torch.Tensor]:
+        rate = self.optimizers[0].param_groups[0]["lr"]
+        self.begun.append((self.epoch, self.weight.item(), rate))
+        self.weight.data += rate
+        told = super().step(batches, generator)
+        return {"loss": torch.tensor(float("inf"))} if self.epoch == 2 and rate > 0.03 else told
+
+    def at(self, share: float) -> None:
+        self.epoch = 1 + int(share * 3)
+        super().at(share)
+
+
+def test_an_epoch_with_a_loss_that_is_not_finite_is_taken_back_at_half_the_rate(
+    fitted: Fitted, trace: Callable[[int], Trace]
+) -> None:
+    model = Diverging()
+    epochs = run(model, trace(1), fitted["mixed"][0].layout, Plan(100, 100, 3, 0))
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert [(epoch, round(weight, 4), round(rate, 4)) for epoch, weight, rate in model.begun] == [
+        (1, 0, 0.1),
+        (2, 0.1, 0.1),
+        (2, 0.1, 0.05),
+        (2, 0.1, 0.025),
+        (3, 0.125, 0.025),
+    ]
+    again = Diverging()
+    restore(again, capture(model, 3), "here")
+    assert again.pace == 0.25
 
 
 def test_codes_in_memory_are_one_window(fitted: Fitted) -> None:
@@ -224,3 +262,89 @@ def test_schedules_are_told_the_share_that_is_over_also_when_resumed(fitted: Fit
 
     assert told(0) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
     assert told(1) == told(0)[3:]
+
+
+# -- probes and patience ------------------------------------------------------------------------
+
+
+def test_a_training_ends_when_none_better_came_for_as_long_as_is_waited(fitted: Fitted) -> None:
+    layout, window = fitted["categories"][0].layout, numbered(100)
+    plan = Plan(100, 10, 9, 0, patience=2)
+    model, best = Scoring(3.0, 1.0, 2.0, 1.5), Best()
+    epochs = list(learn(model, layout, draw.uniform, Resident(window), plan, 0, best))
+    assert [(epoch.number, epoch.last) for epoch in epochs] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, True),
+    ]
+    assert (best.epoch, best.score) == (2, 1)
+    assert ended(plan, best, 4)
+    assert not ended(plan, best, 3)
+    state = capture(model, 4, best)
+    second, again = Scoring(), Best()
+    done = restore(second, state, "here", again)
+    assert not list(learn(second, layout, draw.uniform, Resident(window), plan, done, again))
+
+
+class Sampling(Counting):
+    """Draws rows it is told to, one after the other of `told`."""
+
+    def __init__(self, *told: Codes) -> None:
+        super().__init__()
+        self.told = list(told)
+
+    def sample(self, rows: int, generator: Generator, given: Any = None) -> Codes:
+        return self.told.pop(0).take(slice(0, rows))
+
+
+def rows_of(layout: Layout, rows: int, seed: int, index: int | None = None) -> Codes:
+    """Indices drawn evenly, or all the same."""
+    g = torch.Generator().manual_seed(seed)
+    drawn = [torch.randint(span.size, (rows,), generator=g) for span in layout.choices]
+    indices = torch.stack(drawn, 1).to(layout.index_dtype)
+    if index is not None:
+        indices[:] = index
+    return Codes(indices, torch.zeros(rows, len(layout.scalars)))
+
+
+def test_a_family_without_a_score_keeps_the_weights_that_a_probe_likes_best(
+    fitted: Fitted,
+) -> None:
+    layout = fitted["categories"][0].layout
+    window = rows_of(layout, 8_000, 0)
+    worse, good = rows_of(layout, 2_000, 1, index=0), rows_of(layout, 2_000, 2)
+    model, best = Sampling(worse, good, worse), Best()
+    plan = Plan(8_000, 4_000, 3, 0)
+    epochs = list(learn(model, layout, draw.uniform, Resident(window), plan, 0, best))
+    assert best.epoch == 2
+    assert best.score == pytest.approx(1 - epochs[1].losses["fidelity"])
+    assert [bool(epoch.alarm) for epoch in epochs] == [False, False, True]
+    assert "mode collapse: of the categories" in epochs[2].alarm
+
+
+def test_probes_are_spread_over_a_training_and_the_last_epoch_has_one() -> None:
+    plan = Plan(1_000, 100, 300, 0)
+    probed = [epoch for epoch in range(1, 301) if plan.probes(epoch)]
+    assert probed == list(range(15, 301, 15))
+    assert [epoch for epoch in range(1, 8) if Plan(1_000, 100, 7, 0).probes(epoch)] == [
+        *range(1, 8)
+    ]
+    assert Plan(1_000, 100, 47, 0).probes(47)
+
+
+def test_a_family_without_a_score_trains_on_all_where_a_probe_would_say_nothing(
+    fitted: Fitted,
+) -> None:
+    layout = fitted["categories"][0].layout
+    seen: list[int] = []
+
+    def remember(window: Codes, *rest: Any) -> Iterator[Batch]:
+        seen.append(window.rows)
+        yield from draw.uniform(window, *rest)
+
+    for rows in (3_999, 4_000):
+        model = Sampling(rows_of(layout, 200, 1))
+        window = rows_of(layout, rows, 0)
+        list(learn(model, layout, remember, Resident(window), Plan(rows, 1_000, 1, 0)))
+    assert seen == [3_999, 3_800]

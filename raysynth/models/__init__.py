@@ -25,6 +25,7 @@ class TableModel(nn.Module, ABC):
     """A generator of codes with all it needs to train."""
 
     optimizers: tuple[Optimizer, ...]
+    pace = 1.0  # of the settings' learning rates: lowered by training that diverged
     scores = False  # whether `score` tells anything
     fills = False  # whether `fill` does
 
@@ -38,8 +39,12 @@ class TableModel(nn.Module, ABC):
     def at(self, share: float) -> None:
         """Told before each step what share of the training is over, in [0, 1), for schedules.
 
-        A training that resumes is told the same as one that was never stopped.
+        A training that resumes is told the same as one that was never stopped. Rates are to be
+        those of the settings times `pace`.
         """
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("rate", group["lr"]) * self.pace
 
     @abstractmethod
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:

@@ -165,7 +165,7 @@ class Model(TableModel):
         else:
             scale = 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
         for group in self.optimizers[0].param_groups:
-            group["lr"] = self.config.rate * scale
+            group["lr"] = self.config.rate * scale * self.pace
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """One step up the likelihood of a batch."""

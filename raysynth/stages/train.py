@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from raysynth import checkpoint, models, parallel
 from raysynth.checkpoint import Checkpoint
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError, Stopped, StorageError
-from raysynth.learn import Best, Plan, capture, learn, restore
+from raysynth.learn import Best, Plan, capture, ended, learn, restore
 from raysynth.progress import Show, Silent
 from raysynth.run import Run, build, finish, save_run
 from raysynth.shards import Share
@@ -36,6 +37,7 @@ from raysynth.table import TableCodec
 CHECKPOINTS = "checkpoints"
 POLL_S = 0.2
 RETRIES = 3
+DETAILS = ("marginals", "pairs", "detection", "coverage", "repeats")  # of a probe; in losses.jsonl
 
 
 def train(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Run:
@@ -57,25 +59,38 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         with cluster.own_errors():
             codecs, rows = encode(config, source, work, show, examined)
         batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-        plan = Plan(rows, batch, config.epochs or family.epochs(rows), config.seed)
+        epochs = config.epochs or family.epochs(rows)
+        plan = Plan(rows, batch, epochs, config.seed, config.patience)
         with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
             _fit(config, codecs, plan, work, own, phase, show)
         with show.phase("save", rows) as phase:
             model = build(config, codecs)
-            last = _last(work, plan)
-            best = Best()
-            restore(model, last.state, str(work), best)
+            last, best = checkpoint.newest(work / CHECKPOINTS), Best()
+            if last is not None:
+                restore(model, last.state, str(work), best)
+            if last is None or not ended(plan, best, last.epoch):
+                raise RunError(
+                    f"{work}: the last checkpoint is torn or altered; repeat the command"
+                )
             best.put(model)
+            show.say(_kept(best, last))
             run = save_run(config, codecs, model, last.losses, rows)
             phase.at(rows, str(run.place))
     return run
 
 
-def _last(work: Place, plan: Plan) -> Checkpoint:
-    last = checkpoint.newest(work / CHECKPOINTS)
-    if last is None or last.epoch != plan.epochs:
-        raise RunError(f"{work}: the last checkpoint is torn or altered; repeat the command")
-    return last
+def _kept(best: Best, last: Checkpoint) -> str:
+    """Which weights the run has, and what their figure means."""
+    if not best.epoch:
+        return f"weights: those of epoch {last.epoch}, the last; no rows were held out to choose by"
+    told = json.loads(last.losses.splitlines()[best.epoch - 1])
+    why = (
+        f"{told['held']:.2f} bits a row held out, the fewest"
+        if "held" in told
+        else f"fidelity {told['fidelity']:.3f} to rows held out, the highest"
+    )
+    meaning = "" if "held" in told else " (1: a quick look tells none from a real one)"
+    return f"weights: those of epoch {best.epoch} of {last.epoch}, {why}{meaning}"
 
 
 def _fit(
@@ -153,6 +168,7 @@ def _follow(
     An event tells the end: `Thread.join` that Ctrl-C interrupts takes the thread for ended.
     """
     resumed: int | None = None
+    heard: list[str] = []
     stopping = False
 
     def show_news() -> dict[str, Any]:
@@ -164,8 +180,10 @@ def _follow(
                 show.say(f"resuming '{config.name}' from epoch {news['from']} of {plan.epochs}")
             resumed = news["from"]
         if news["epoch"]:
-            notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in news["losses"].items())
-            phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{plan.epochs}  {notes}")
+            phase.at(news["epoch"] * plan.rows, _progress(news, plan))
+        unheard = news["alarms"][len(heard) :]
+        heard.extend(unheard)
+        list(map(show.say, unheard))
         return news
 
     while True:
@@ -186,12 +204,24 @@ def _follow(
     return news["epoch"] if stopping else None
 
 
+def _progress(news: Mapping[str, Any], plan: Plan) -> str:
+    shown = {name: loss for name, loss in news["losses"].items() if name not in DETAILS}
+    notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in shown.items())
+    return f"epoch {news['epoch']}/{plan.epochs}  {notes}"
+
+
 @ray.remote(num_cpus=0)
 class _Board:
     """Where worker 0 writes how far it is, and the driver that it should stop."""
 
     def __init__(self) -> None:
-        self.news: dict[str, Any] = {"from": None, "epoch": 0, "losses": {}, "failed": ""}
+        self.news: dict[str, Any] = {
+            "from": None,
+            "epoch": 0,
+            "losses": {},
+            "alarms": [],
+            "failed": "",
+        }
         self.stopping = False
 
     def post(self, **news: Any) -> bool:
@@ -228,15 +258,19 @@ def _worker(settings: dict[str, Any]) -> None:
         config.window_mib * 2**20,
     )
     saved = time.monotonic()
+    shown: dict[str, float] = {}
+    alarms: list[str] = []
     draw = models.get(config.family).DRAW
     plan = Plan(**settings["plan"])
     for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best):
         stop = late = False
         if parallel.rank() == 0:
             losses.append(json.dumps({"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}))
-            news = {"epoch": epoch.number, "losses": epoch.losses}
+            shown |= epoch.losses  # of a probe, the last one's
+            alarms += [epoch.alarm] if epoch.alarm and not alarms else []
+            news = {"epoch": epoch.number, "losses": shown, "alarms": alarms}
             stop = ray.get(settings["board"].post.remote(**news))
-            late = time.monotonic() - saved > config.checkpoint_s or epoch.number == plan.epochs
+            late = time.monotonic() - saved > config.checkpoint_s or epoch.last
         stop = parallel.agree(stop, device)
         if parallel.agree(late, device) or stop:
             stop = not _save(work, model, best, epoch.number, losses, settings["board"]) or stop
