@@ -44,6 +44,7 @@ SETTINGS = {
         "kernels": 3,
         "kernel_width": 4,
     },
+    "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100},
 }
 
 # The same examples on every machine, and as many as a second or two allow.

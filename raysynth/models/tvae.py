@@ -1,0 +1,179 @@
+"""TVAE, a variational autoencoder of rows.
+
+Source: Xu, Skoularidou, Cuesta-Infante and Veeramachaneni, "Modeling Tabular Data using Conditional
+GAN", NeurIPS 2019 (arXiv 1907.00503), section 4.5; the method is of Kingma and Welling,
+"Auto-Encoding Variational Bayes", ICLR 2014.
+
+An encoder makes of a row a normal distribution over a latent code; a decoder makes of such a code
+the distributions of a row: a softmax for every choice, and for every scalar a normal about a tanh.
+How wide that normal is, is learned once a column, within `NARROWEST` and `WIDEST`. Both networks
+are trained on the evidence lower bound. To sample, a code is drawn from the standard normal, and a
+row from what the decoder makes of it. There is no condition: `Sampler` rejects rows that miss what
+is given.
+
+**Departures**
+- From the paper: the reconstruction counts `factor` = 2 times, as in the reference code that gave
+  the paper's figures; with 1 the loss is the bound itself.
+- From the paper's codes: where the index says all (a point, null) the scalar is 0 by rule, so its
+  density is not counted, and a sampled row's is set to 0. Counted, those zeros would pull the
+  column's standard deviation to its floor.
+- From the reference code (ctgan 0.12.1): a choice is drawn from its softmax. By argmax, which
+  `draw` can ask for, a category that is nowhere the likeliest never comes (the paper's F1 on its
+  credit table, of one rare class, is 0.10). And the argmax is of the logits, not of their tanh,
+  which in float32 is 1 from about 9 on. The density keeps its constant, so losses are in nats.
+- From older versions of it: modes are choices in the loss like categories (0.3.0 to 0.4.1 gave them
+  normals); the decoder has widths of its own (before 0.5.1 it took the encoder's); and rows are
+  drawn with replacement, so a table smaller than a batch trains too (up to 0.4.0 it did not).
+
+Shapes: B rows, W dense width, Z latent width, S scalars.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
+
+from raysynth import draw
+from raysynth.draw import Batch
+from raysynth.layout import Codes, Layout
+from raysynth.models import Encoding, TableModel
+from raysynth.networks import harden
+
+DRAW = draw.uniform
+START, NARROWEST, WIDEST = 0.1, 0.01, 1.0  # standard deviations of scalars; reference code
+
+Width = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Config(BaseModel):
+    """Settings of TVAE. Values are the paper's (section 4.5 and supplement), unless noted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: Width = 500
+    latent: Width = 128
+    encoder: tuple[Width, ...] = (128, 128)
+    decoder: tuple[Width, ...] = (128, 128)
+    rate: Positive = 1e-3
+    decay: Annotated[float, Field(ge=0)] = 1e-5  # reference code
+    factor: Positive = 2.0  # reference code
+    draw: Literal["softmax", "argmax"] = "softmax"
+
+
+def encoding(config: Config) -> Encoding:
+    """Modes with an offset, as in the paper."""
+    return Encoding("modes", "onehot")
+
+
+def batch_rows(batch: int, config: Config) -> int:
+    """Any number of rows makes a batch."""
+    return batch
+
+
+def epochs(rows: int) -> int:
+    """The paper's, whatever the rows."""
+    return 300
+
+
+class Model(TableModel):
+    """Encoder, decoder and the scalars' standard deviations, in one optimizer."""
+
+    def __init__(
+        self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
+    ) -> None:
+        super().__init__()
+        self.layout, self.config = layout, config
+        self.encoder = _layers(layout.width, config.encoder, 2 * config.latent)
+        self.decoder = _layers(config.latent, config.decoder, layout.width)
+        self.stds = nn.Parameter(torch.full((len(layout.scalars),), START))
+        self.optimizers = (Adam(self.parameters(), lr=config.rate, weight_decay=config.decay),)
+
+    # -- training ---------------------------------------------------------------------------
+
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
+        """One step up the bound on the likelihood of a batch."""
+        self.train()
+        losses = self.losses(next(batches).codes, generator)
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad(set_to_none=True)
+        total = self.config.factor * losses["reconstruction"] + losses["divergence"]
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            self.stds.clamp_(NARROWEST, WIDEST)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def losses(self, codes: Codes, generator: Generator) -> dict[str, Tensor]:
+        """Nats a row: missed by the decoder at one code of each row, and from the prior."""
+        means, log_variances = self.encoder(self.layout.expand(codes)).chunk(2, dim=1)
+        noise = torch.randn(means.shape, device=means.device, generator=generator)
+        logits = self.decoder(means + (0.5 * log_variances).exp() * noise)
+        apart = means.square() + log_variances.exp() - log_variances - 1
+        return {
+            "reconstruction": self.missed(logits, codes).mean(),
+            "divergence": 0.5 * apart.sum(1).mean(),
+        }
+
+    def missed(self, logits: Tensor, codes: Codes) -> Tensor:
+        """Minus the log likelihood (B,) of rows under the decoder's output (B, W)."""
+        # Split, not sliced: the backward pass of a slice fills a matrix of all spans for each.
+        blocks = torch.split(logits, [span.size for span in self.layout.spans], dim=1)
+        spans = zip(self.layout.spans, blocks, strict=True)
+        missed = [
+            functional.cross_entropy(block, codes.indices[:, span.slot].long(), reduction="none")
+            for span, block in spans
+            if span.kind != "scalar"
+        ]
+        scaled = (codes.scalars - self._centres(logits)) / self.stds
+        densities = -0.5 * scaled.square() - self.stds.log() - 0.5 * math.log(2 * math.pi)
+        return sum(missed, -(densities * self._says(codes)).sum(1))
+
+    def _centres(self, logits: Tensor) -> Tensor:
+        """The means (B, S) of the scalars."""
+        return logits[:, [span.start for span in self.layout.scalars]].tanh()
+
+    def _says(self, codes: Codes) -> Tensor:
+        """Whether each scalar (B, S) says something beside its column's index."""
+        says = torch.ones_like(codes.scalars)
+        for column in self.layout.columns:
+            if column.scalar is not None:
+                says[:, column.scalar.slot] = column.says(column.index(codes))
+        return says
+
+    # -- sampling ---------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+    ) -> Codes:
+        """Rows of codes drawn from the prior, whatever is `given`."""
+        self.eval()
+        device = self.stds.device
+        latent = torch.randn(rows, self.config.latent, device=device, generator=generator)
+        return self.drawn(self.decoder(latent), generator)
+
+    def drawn(self, logits: Tensor, generator: Generator) -> Codes:
+        """Rows drawn as the decoder's output (B, W) and the `draw` setting say."""
+        codes = harden(logits, self.layout, generator)
+        if self.config.draw == "argmax":
+            for span in self.layout.choices:
+                codes.indices[:, span.slot] = logits[:, span.slice].argmax(1)
+        noise = torch.randn(codes.scalars.shape, device=logits.device, generator=generator)
+        scalars = (codes.scalars + self.stds * noise).clamp(-1, 1)
+        return Codes(codes.indices, scalars * self._says(codes))
+
+
+def _layers(width: int, hidden: tuple[int, ...], out: int) -> nn.Sequential:
+    """Fully connected layers with ReLU between them."""
+    widths = (width, *hidden, out)
+    layers = list[nn.Module]()
+    for inward, outward in pairwise(widths):
+        layers += [nn.Linear(inward, outward), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
