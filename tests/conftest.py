@@ -44,6 +44,7 @@ SETTINGS = {
         "kernels": 3,
         "kernel_width": 4,
     },
+    "rnn": {"hidden": 32, "mixtures": 3, "batch": 100},
     "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100},
 }
 
