@@ -46,6 +46,7 @@ SETTINGS = {
     },
     "rnn": {"hidden": 32, "mixtures": 3, "batch": 100},
     "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100},
+    "tablegan": {"channels": 8, "noise": 16, "batch": 100},
 }
 
 # The same examples on every machine, and as many as a second or two allow.
