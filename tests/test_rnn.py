@@ -123,7 +123,7 @@ def test_a_given_value_changes_no_draw_and_is_held_to_by_rejection(
 ) -> None:
     codec = fitted["mixed"][0]
     model = make("rnn", codec)
-    slots = Sampler(model.eval(), codec, torch.device("cpu")).slots({"city": "Oslo"})
+    slots = Sampler(model.eval(), codec, torch.device("cpu")).asked({"city": "Oslo"})
     assert equal(model.sample(64, seeded(1), slots), model.sample(64, seeded(1)))
     sampler = Sampler(model, codec, torch.device("cpu"))
     (piece,) = sampler.stream(200, 1, {"city": "Oslo"})

@@ -35,9 +35,10 @@ from torch.optim import AdamW
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
-from raysynth.networks import FEATURES, components, drawn, log_density, waves
+from raysynth.networks import FEATURES, drawn, log_density, waves
+from raysynth.normals import scalar
 
 DRAW = draw.uniform
 SEEN = 400_000
@@ -122,7 +123,7 @@ class Model(TableModel):
     def at(self, share: float) -> None:
         """The rate falls to 0 along a cosine."""
         for group in self.optimizers[0].param_groups:
-            group["lr"] = self.config.rate * 0.5 * (1 + math.cos(math.pi * share))
+            group["lr"] = self.config.rate * self.pace * 0.5 * (1 + math.cos(math.pi * share))
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """One step up the likelihood of a batch."""
@@ -182,7 +183,7 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
         """Rows, column after column, whatever is `given`."""
         self.eval()
@@ -198,17 +199,8 @@ class Model(TableModel):
             if column.choice is not None:
                 codes.indices[:, column.choice.slot] = index.to(codes.indices.dtype)
             if column.scalar is not None:
-                scalar = _normal(parameters + self.shift(index + column.first), generator)
-                scalar *= column.says(index)
-                codes.scalars[:, column.scalar.slot] = scalar
-                seen = seen + waves(scalar) @ self.waved[self.numbers.index(place)]
+                value = scalar(parameters + self.shift(index + column.first), generator)
+                value = value.clamp(-1, 1) * column.says(index)
+                codes.scalars[:, column.scalar.slot] = value
+                seen = seen + waves(value) @ self.waved[self.numbers.index(place)]
         return codes
-
-
-def _normal(parameters: Tensor, generator: Generator) -> Tensor:
-    """Scalars (B,) of mixtures with `components` (B, 3 M), cut to [-1, 1]."""
-    log_weights, means, log_stds = components(parameters)
-    chosen = drawn(log_weights, generator)[:, None]
-    noise = torch.randn(len(parameters), 1, device=parameters.device, generator=generator)
-    scalars = means.gather(1, chosen) + noise * log_stds.gather(1, chosen).exp()
-    return scalars[:, 0].clamp(-1, 1)

@@ -62,7 +62,7 @@ from torch.optim import Adam, Optimizer
 from raysynth import draw
 from raysynth.draw import Batch
 from raysynth.errors import ConfigError, nearest
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 
 DRAW = draw.uniform
@@ -324,7 +324,7 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: torch.Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: torch.Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
         """Rows of fresh noise; what is given is left to rejection."""
         self.eval()

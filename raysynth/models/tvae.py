@@ -41,7 +41,7 @@ from torch.optim import Adam
 
 from raysynth import draw
 from raysynth.draw import Batch
-from raysynth.layout import Codes, Layout
+from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import harden
 
@@ -151,7 +151,7 @@ class Model(TableModel):
 
     @torch.inference_mode()
     def sample(
-        self, rows: int, generator: Generator, given: Mapping[int, int] | None = None
+        self, rows: int, generator: Generator, given: Mapping[str, Bounds] | None = None
     ) -> Codes:
         """Rows of codes drawn from the prior, whatever is `given`."""
         self.eval()

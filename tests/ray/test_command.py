@@ -36,6 +36,7 @@ LINES = (
     r"column +kind +codec +distinct +nulls +why",
     r"[a-z-]+ +(number|category) +[a-z]+ +[\d,]+\+? +[\d,]+  .+",
     r"resuming 'story' from epoch \d+ of 60",
+    r"weights: those of epoch 60, the last; no rows were held out to choose by",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",
     r"stopped after epoch \d+; repeat the command to resume",
     r"run: runs/story  \(600 rows, \d+ s; Ray's log: runs/story\.log\)",
