@@ -22,7 +22,7 @@ from raysynth.hashing import seed_of
 from raysynth.layout import Bounds, Codes, ColumnSpans
 from raysynth.models import TableModel
 from raysynth.run import Run, open_run
-from raysynth.schema import select
+from raysynth.schema import quoted, select
 from raysynth.storage import Place
 from raysynth.table import TableCodec
 
@@ -138,7 +138,8 @@ class Sampler:
         """Chunk `number` of the sample: codes, rows tried, rows forced.
 
         Rows that miss what is given are drawn again; those still missing after `ROUNDS` draws have
-        what is given set, so that a request never comes back short.
+        what is given set, so that a request never comes back short. Raises `GivenError` where none
+        of so many rows had it.
         """
         generator = torch.Generator(self.device).manual_seed(seed_of(seed, number))
         codes = self.model.sample(CHUNK, generator, asked)
@@ -154,6 +155,12 @@ class Sampler:
             kept.append(_holding(codes, columns))
             have += CHUNK
             rows += kept[-1].rows
+        if not rows:
+            raise GivenError(
+                f"given: of {have:,} rows drawn none has all that is asked of "
+                f"{quoted(sorted(asked))} at once; ask for less, or train an autoregressive "
+                "generator, which draws such rows straight away"
+            )
         missing = max(0, CHUNK - rows)
         if missing:
             drawn = self.model.sample(CHUNK, generator, asked).take(slice(0, missing))

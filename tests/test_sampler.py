@@ -1,5 +1,6 @@
 """A run to tables: the same rows however asked, and what is given holds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,30 @@ def test_a_table_filled_in_pieces_is_the_same(filler: Sampler) -> None:
     whole = filler.fill(table, seed=1).combine_chunks()
     pieces = [filler.fill(table.slice(at, 2_000), 1, at) for at in (0, 2_000)]
     assert pa.concat_tables(pieces).combine_chunks().equals(whole)
+
+
+def test_what_no_row_has_is_told_and_not_made_up(
+    tables: dict[str, pa.Table], fit: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a family that rejects rows, and by one that draws what is asked."""
+    asked = {"city": "Oslo", "yes": True}
+    for family in ("independent", "autoregressive"):
+        codec, codes = fit(tables["mixed"], family)
+        model = training.trained(make(family, codec), codes, 2)
+        with torch.no_grad():
+            for place, column in enumerate(codec.layout.columns):
+                if column.name == "city":
+                    index = codec.codecs[codec.schema.names.index("city")].index_of("Oslo")
+                    if family == "independent":
+                        model.counts[place][index] = 0
+                    else:
+                        model.biases[place][index] = -100
+        if family == "independent":  # which holds a single value: let it be one that does not
+            free = partial(model.sample, given=None)
+            monkeypatch.setattr(model, "sample", lambda rows, g, _, free=free: free(rows, g))
+        sampler = Sampler(model.eval(), codec, torch.device("cpu"))
+        with pytest.raises(GivenError, match="'city', 'yes' at once; ask for less"):
+            sampler.sample(5, given=asked)
 
 
 def test_only_families_that_can_fill_do(sampler: Sampler, tables: dict[str, pa.Table]) -> None:

@@ -35,15 +35,18 @@ from torch.optim import AdamW
 
 from raysynth import draw
 from raysynth.draw import Batch
+from raysynth.errors import GivenError
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
+from raysynth.schema import quoted
 
 DRAW = draw.uniform
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
+NEVER = 1e-9  # a chance under this is none
 POOL = 4  # candidates a row, of the columns held, where several ranges are asked for
 
 Width = Annotated[int, Field(gt=0)]
@@ -271,7 +274,7 @@ class Model(TableModel):
         With one range at most, rows come exactly as likely as the model says they are among those
         that have what is asked. A second range makes some values of the first likelier than others:
         `POOL` times as many of the columns held are drawn, and as many of those kept as were asked
-        for, each as often as what is asked of it is likely.
+        for, each as often as what is asked of it is likely. Raises `GivenError` for what is never.
         """
         self.eval()
         given = given or {}
@@ -286,6 +289,11 @@ class Model(TableModel):
         chance = torch.zeros(len(found.before), device=found.before.device)
         for bounds, place in held:
             chance += self._draw(place, found, generator, bounds)
+        if held and float(chance.logsumexp(0)) - math.log(len(chance)) < math.log(NEVER):
+            raise GivenError(
+                f"given: not one row in {1 / NEVER:,.0f} has all that is asked of "
+                f"{quoted(sorted(given))} at once; ask for less"
+            )
         if len(chance) > rows:
             found = found.take(_resampled(chance, rows, generator))
         for place, column in enumerate(self.columns):
