@@ -28,6 +28,7 @@ from safetensors.torch import load, save
 from raysynth import models
 from raysynth.checkpoint import entry
 from raysynth.config import TrainConfig, parse
+from raysynth.draw import Draw
 from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.learn import load_weights
 from raysynth.models import Encoding, TableModel
@@ -95,6 +96,12 @@ def encoding_of(config: TrainConfig) -> Encoding:
     """The codecs that the family asks for with its settings."""
     family = models.get(config.family)
     return family.encoding(parse(family.Config, config.model))
+
+
+def drawing_of(config: TrainConfig) -> Draw:
+    """How the family draws batches with its settings."""
+    family = models.get(config.family)
+    return family.drawing(parse(family.Config, config.model))
 
 
 def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "cpu") -> TableModel:

@@ -23,7 +23,7 @@ from raysynth.config import TrainConfig, parse
 from raysynth.layout import Codes
 from raysynth.learn import Plan, Resident, learn
 from raysynth.models import TableModel
-from raysynth.run import Run, build, save_run
+from raysynth.run import Run, build, drawing_of, save_run
 from raysynth.schema import Schema
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec
@@ -203,7 +203,7 @@ def trained(fitted: dict[str, Fitted], tmp_path_factory: pytest.TempPathFactory)
     )
     codec, codes = fitted["mixed"]
     model = build(config, codec)
-    draw = models.get(config.family).DRAW
+    draw = drawing_of(config)
     plan = Plan(codes.rows, SMALL["batch"], config.epochs, config.seed)
     for _ in learn(model, codec.layout, draw, Resident(codes), plan):
         pass
@@ -226,7 +226,7 @@ def small_run(people: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Run
     config = TrainConfig.load(overrides={**overrides, "model": SMALL})
     codec, codes = fit_table(people)
     model = build(config, codec)
-    draw = models.get(config.family).DRAW
+    draw = drawing_of(config)
     plan = Plan(codes.rows, SMALL["batch"], config.epochs, seed=0)
     for _ in learn(model, codec.layout, draw, Resident(codes), plan):
         pass

@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 from torch import Generator
 
+from raysynth import draw
 from raysynth.layout import Bounds, Codes, Layout, Part
 from raysynth.learn import Plan, Resident, learn
-from raysynth.models.autoregressive import DRAW, Config, Model
+from raysynth.models.autoregressive import Config, Model
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.sampler import Sampler
 
@@ -301,7 +302,7 @@ def test_what_depends_is_learned_and_held_to_both_ways(fit: Any) -> None:
     codec, codes = fit(table, "autoregressive")
     torch.manual_seed(0)
     model = Model(codec.layout, codec.shares, Config(hidden=64, mixtures=5, dropout=0.1))
-    for _ in learn(model, codec.layout, DRAW, Resident(codes), Plan(3_000, 256, 40, 0)):
+    for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 256, 40, 0)):
         pass
     sampler = Sampler(model.eval(), codec, torch.device("cpu"))
     drawn = sampler.sample(2_000, seed=1).to_pandas()

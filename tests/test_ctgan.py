@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from raysynth.draw import Batch
 from raysynth.layout import Bounds, Codes
+from raysynth.learn import capture, restore
 from raysynth.models import ctgan
-from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, trained
+from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, equal, trained
 
 
 def given_of(model: Any, rows: int) -> Tensor | None:
@@ -316,3 +317,68 @@ def test_the_losses_are_wassersteins(fitted: Fitted, make: Make, seeded: Seeded)
 )
 def test_a_batch_is_cut_to_whole_packs_and_holds_one(batch: int, pack: int, rows: int) -> None:
     assert ctgan.batch_rows(batch, ctgan.Config(pack=pack)) == rows
+
+
+# -- the improved preset ------------------------------------------------------------------------
+
+
+def test_a_preset_is_what_is_not_said() -> None:
+    improved = ctgan.Config(preset="improved")
+    assert (improved.numbers, improved.conditional, improved.pack) == ("normal", False, 1)
+    mixed = ctgan.Config(preset="improved", pack=4)
+    assert (mixed.pack, mixed.average) == (4, 0.998)
+    paper = ctgan.Config()
+    assert (paper.numbers, paper.conditional, paper.average) == ("modes", True, 0.0)
+    assert ctgan.encoding(improved).number == "normal"
+    assert ctgan.encoding(paper).number == "modes"
+
+
+def test_without_a_condition_rows_are_drawn_alike_and_nothing_is_asked(
+    fit: Any, tables: Any, make: Make, seeded: Seeded
+) -> None:
+    codec, codes = fit(tables["mixed"])
+    model = make("ctgan", codec, conditional=False)
+    assert model.given_width == 0
+    assert model.conditions(5, seeded(0)) is None
+    batch = next(batches("ctgan", model, codes, 60, 0))
+    assert batch.given is None
+    assert model.step(iter([batch] * 2), seeded(1))["condition"] == 0
+
+
+def test_rows_are_drawn_from_the_average_of_the_generator(
+    fit: Any, tables: Any, make: Make, seeded: Seeded
+) -> None:
+    codec, codes = fit(tables["mixed"])
+    model = make("ctgan", codec, average=0.75)
+    name = "layers.0.weight"
+    weights = dict(model.generator.named_parameters())
+    average = weights[name].detach().clone()
+    drawn = batches("ctgan", model, codes, 60, 0)
+    for turn in range(3):
+        model.step(drawn, seeded(turn))
+        average = average + 0.25 * (weights[name].detach() - average)
+    assert torch.allclose(model.averaged_layers_0_weight, average, atol=1e-7)
+    before = model.sample(64, seeded(5))
+    with torch.no_grad():
+        for weight in model.generator.parameters():
+            weight.add_(1.0)
+    after = model.sample(64, seeded(5))
+    assert torch.equal(before.indices, after.indices)
+    with torch.no_grad():
+        model.averaged_layers_0_weight.add_(1.0)
+    assert not torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_improved_preset_trains_and_goes_on_where_it_was_stopped(
+    kind: str, fit: Any, tables: Any, make: Make, seeded: Seeded
+) -> None:
+    codec, codes = fit(tables[kind], "ctgan", share=0.02)
+    small = {"batch": 100, "noise": 16, "generator": [32], "critic": [32]}
+    settings = ctgan.IMPROVED | small
+    whole = trained(make("ctgan", codec, **settings), codes, 4)
+    half = trained(make("ctgan", codec, **settings), codes, 4, until=2)
+    other = make("ctgan", codec, seed=7, **settings)
+    done = restore(other, capture(half, 2), "here")
+    resumed = trained(other, codes, 4, done)
+    assert equal(whole.sample(64, seeded(5)), resumed.sample(64, seeded(5)))

@@ -48,7 +48,7 @@ def trained(table: pa.Table, folder: Path, family: str = "autoregressive", **set
     codes = codec.encode(table, ids, seed=0)
     model = build(config, codec)
     plan = Plan(codes.rows, SETTINGS[family]["batch"], 1, config.seed)
-    for _ in learn(model, codec.layout, chosen.DRAW, Resident(codes), plan):
+    for _ in learn(model, codec.layout, chosen.drawing(model.config), Resident(codes), plan):
         pass
     return save_run(config, codec, model, "", codes.rows)
 

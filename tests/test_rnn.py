@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy import stats
 
+from raysynth import draw
 from raysynth.layout import Codes, Layout, Part
 from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.models.rnn import DRAW, Config, Model
+from raysynth.models.rnn import Config, Model
 from raysynth.sampler import CHUNK, Sampler
 from tests.training import Fitted, Make, Seeded, batches, equal
 
@@ -162,7 +163,8 @@ def test_weights_that_scored_best_on_rows_held_out_are_kept(fitted: Fitted, make
     model, best = make("rnn", codec, rate=1e-2, dropout=0.0), Best()
     plan = Plan(few.rows, batch=50, epochs=25, seed=0)
     told = [
-        e.losses["held"] for e in learn(model, codec.layout, DRAW, Resident(few), plan, 0, best)
+        e.losses["held"]
+        for e in learn(model, codec.layout, draw.uniform, Resident(few), plan, 0, best)
     ]
     assert best.score == min(told) < min(told[0], told[-1]) - 0.1
     best.put(model)
@@ -180,7 +182,7 @@ def test_what_depends_is_learned(fit: Any) -> None:
     codec, codes = fit(table, "rnn")
     torch.manual_seed(0)
     model = Model(codec.layout, codec.shares, Config(hidden=64, mixtures=5, dropout=0.1))
-    for _ in learn(model, codec.layout, DRAW, Resident(codes), Plan(3_000, 250, 30, 0)):
+    for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 250, 30, 0)):
         pass
     sampler = Sampler(model.eval(), codec, torch.device("cpu"))
     drawn = sampler.sample(2_000, seed=1).to_pandas()

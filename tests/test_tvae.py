@@ -11,11 +11,12 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal, kl_divergence
 
+from raysynth import draw
 from raysynth.codecs import modes
 from raysynth.layout import Codes, Layout, Part
 from raysynth.learn import Plan, Resident, learn
 from raysynth.models import tvae
-from raysynth.models.tvae import DRAW, Config, Model
+from raysynth.models.tvae import Config, Model
 from raysynth.sampler import Sampler
 from tests.training import KINDS, Fitted, Make, Seeded, batches, trained
 
@@ -126,7 +127,7 @@ def test_the_bound_lies_below_the_likelihood_of_every_row(seeded: Seeded) -> Non
     every = torch.tensor(list(product(*map(range, sizes))), dtype=torch.uint8)
     seen = every[[0, 0, 0, 4, 4, 5]].repeat(50, 1)
     rows = Codes(seen, torch.empty(len(seen), 0))
-    for _ in learn(model, model.layout, DRAW, Resident(rows), Plan(300, 100, 100, 0)):
+    for _ in learn(model, model.layout, draw.uniform, Resident(rows), Plan(300, 100, 100, 0)):
         pass
     with torch.inference_mode():
         latent = torch.randn(20_000, 2, generator=seeded(0))
@@ -226,7 +227,10 @@ def test_a_table_smaller_than_a_batch_is_learned(coded: Fitted, make: Make) -> N
     few = codes.take(slice(0, 30))
     model = make("tvae", codec, rate=1e-2)
     plan = Plan(few.rows, batch=500, epochs=60, seed=0)
-    told = [sum(e.losses.values()) for e in learn(model, codec.layout, DRAW, Resident(few), plan)]
+    told = [
+        sum(e.losses.values())
+        for e in learn(model, codec.layout, draw.uniform, Resident(few), plan)
+    ]
     assert len(told) == 60
     assert told[-1] < told[0] - 5
 
@@ -242,7 +246,7 @@ def test_what_depends_is_learned_and_what_is_rare_is_drawn(fit: Any) -> None:
     torch.manual_seed(0)
     config = Config(rate=2e-3, latent=8, encoder=(64,), decoder=(64,))
     model = Model(codec.layout, codec.shares, config)
-    for _ in learn(model, codec.layout, DRAW, Resident(codes), Plan(3_000, 250, 60, 0)):
+    for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 250, 60, 0)):
         pass
     sampler = Sampler(model.eval(), codec, torch.device("cpu"))
     drawn = sampler.sample(4_000, seed=1).to_pandas()

@@ -29,7 +29,9 @@ def settings(family: str, **wanted: Any) -> dict[str, Any]:
 def batches(family: str, model: TableModel, codes: Codes, rows: int, seed: int) -> Iterator[Batch]:
     module = models.get(family)
     rows = module.batch_rows(rows, model.config)
-    return module.DRAW(codes, model.layout, rows, torch.Generator().manual_seed(seed))
+    return module.drawing(model.config)(
+        codes, model.layout, rows, torch.Generator().manual_seed(seed)
+    )
 
 
 def trained(
@@ -38,7 +40,7 @@ def trained(
     """`model` after `epochs` epochs on `codes`, or after `until` of them."""
     family = type(model).__module__.rpartition(".")[2]
     plan = Plan(codes.rows, batch=200, epochs=epochs, seed=3)
-    draw = models.get(family).DRAW
+    draw = models.get(family).drawing(model.config)
     for epoch in learn(model, model.layout, draw, Resident(codes), plan, done):
         if epoch.number == until:
             break

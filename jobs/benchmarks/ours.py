@@ -26,7 +26,7 @@ from raysynth.config import TrainConfig, parse
 from raysynth.guess import settle
 from raysynth.layout import Codes
 from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.run import build, encoding_of, fit, save_run
+from raysynth.run import build, drawing_of, encoding_of, fit, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
@@ -65,7 +65,8 @@ def operations(settings: Settings) -> Result:
     """
     codec, codes, _ = _encoded(settings)
     plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    epochs = learn(model, codec.layout, _family(settings).DRAW, Resident(codes), plan)
+    draw = drawing_of(_config(settings))
+    epochs = learn(model, codec.layout, draw, Resident(codes), plan)
     step = flops(lambda: list(epochs)) / (plan.steps * plan.epochs)
     run = save_run(_config(settings), codec, model, "", codes.rows)
     sampler = Sampler.open(run, "cpu")
@@ -134,7 +135,7 @@ def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str,
 def _train(settings: Settings, ticks: Ticks) -> Plan:
     codec, codes, _ = _encoded(settings)
     plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    lines, best, draw = [], Best(), _family(settings).DRAW
+    lines, best, draw = [], Best(), drawing_of(_config(settings))
     ticks.mark()
     for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best):
         ticks.mark()

@@ -95,8 +95,6 @@ class Encoding(NamedTuple):
 class Family(Protocol):
     """What the file of a family says about itself."""
 
-    DRAW: Draw
-
     class Config(BaseModel):
         """The family's own settings: the paper's defaults, each with its source."""
 
@@ -104,6 +102,10 @@ class Family(Protocol):
 
     def encoding(self, config: Any) -> Encoding:
         """The codecs that these settings of the family ask for."""
+        ...
+
+    def drawing(self, config: Any) -> Draw:
+        """How batches are drawn for these settings."""
         ...
 
     def Model(  # noqa: N802 (a class in each family)

@@ -34,7 +34,7 @@ from torch.nn import functional
 from torch.optim import AdamW
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.errors import GivenError
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel
@@ -42,7 +42,6 @@ from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.schema import quoted
 
-DRAW = draw.uniform
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
@@ -72,6 +71,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """Normal scores, beside points that many rows hold."""
     return Encoding("normal", "onehot")
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -21,28 +21,34 @@ come back when sampling.
 - The penalty's gradient is written out instead of taken by double backward: the critic is
   piecewise linear, so the two are equal (a test compares them) and this one costs half.
 
+**Improved** (`preset = "improved"`, or one by one): numbers as normal scores beside points
+(`numbers`), which a generator need not place among modes; no condition and no training-by-sampling
+(`conditional`), packs or dropout; and sampling from an exponential average of the generator's
+weights (`average`), over which the critic's circling evens out.
+
 Longer than other files: a family is one file, and this one has two networks with their losses.
 
 Shapes: B rows, P packs, W dense width, C categories of all category spans, Z noise width.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import harden, soften
 
-DRAW = draw.by_category
 SLOPE = 0.2
+IMPROVED = {"numbers": "normal", "conditional": False, "average": 0.998, "pack": 1, "dropout": 0.0}
 
 Width = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -53,6 +59,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: Literal["paper", "improved"] = "paper"  # what the settings below are, if not said
     batch: Width = 500
     noise: Width = 128  # reference code; the paper does not say
     generator: tuple[Width, ...] = (256, 256)
@@ -66,11 +73,26 @@ class Config(BaseModel):
     penalty: Annotated[float, Field(ge=0)] = 10.0
     temperature: Positive = 0.2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    numbers: Literal["modes", "normal"] = "modes"
+    points: Annotated[float, Field(gt=0, lt=1)] = 0.02  # share of rows, of normal scores
+    conditional: bool = True
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # what an update keeps of the average
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        improved = isinstance(values, Mapping) and values.get("preset") == "improved"
+        return {**IMPROVED, **values} if improved else values
 
 
 def encoding(config: Config) -> Encoding:
-    """Modes with an offset, as in the paper."""
-    return Encoding("modes", "onehot")
+    """Modes with an offset, as in the paper, or normal scores."""
+    return Encoding(config.numbers, "onehot", {"share": config.points})
+
+
+def drawing(config: Config) -> Draw:
+    """Every category in its turn, where there is a condition."""
+    return draw.by_category if config.conditional else draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:
@@ -193,11 +215,15 @@ class Model(TableModel):
     ) -> None:
         super().__init__()
         self.layout, self.config = layout, config
-        sizes = [span.size for span in layout.categories]
+        self.given = layout.categories if config.conditional else ()
+        sizes = [span.size for span in self.given]
         self.given_width = sum(sizes)
         self.generator = Generator(self.given_width, layout.width, config)
         self.critic = Critic(layout.width, self.given_width, config)
         self._register_categories(shares, sizes)
+        if config.average:
+            for name, tensor in self._floats().items():
+                self.register_buffer(_flat(name), tensor.clone())
         self.optimizers = (
             _adam(self.critic, config.critic_rate, config.critic_decay),
             _adam(self.generator, config.generator_rate, config.generator_decay),
@@ -207,7 +233,7 @@ class Model(TableModel):
         self, shares: Mapping[str, tuple[float, ...]], sizes: list[int]
     ) -> None:
         """Buffers that turn a flat condition into its column and back; rebuilt, so not saved."""
-        spans = self.layout.categories
+        spans = self.given
         padded = torch.zeros(len(spans), max(sizes, default=0), dtype=torch.float64)
         for row, span in zip(padded, spans, strict=True):
             row[: span.size] = torch.tensor(shares[span.column], dtype=torch.float64)
@@ -221,6 +247,18 @@ class Model(TableModel):
             ("sizes", torch.tensor(sizes, dtype=torch.long)),
         ):
             self.register_buffer(name, value, persistent=False)
+
+    def _floats(self) -> dict[str, Tensor]:
+        """The generator's weights and statistics by name."""
+        state = self.generator.state_dict()
+        return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        """Move the average of the generator towards it."""
+        if self.config.average:
+            for name, tensor in self._floats().items():
+                self.get_buffer(_flat(name)).lerp_(tensor, 1 - self.config.average)
 
     # -- training ---------------------------------------------------------------------------
 
@@ -238,6 +276,7 @@ class Model(TableModel):
         maker.zero_grad(set_to_none=True)
         (losses["generator"] + losses["condition"]).backward()  # type: ignore[no-untyped-call]
         maker.step()
+        self._move_average()
         self.critic.requires_grad_(True)
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -298,17 +337,22 @@ class Model(TableModel):
         """
         self.eval()
         condition = self.conditions(rows, generator, given)
-        logits = self.generator(self._noise(rows, generator), condition)
+        arguments = (self._noise(rows, generator), condition)
+        if self.config.average:
+            averaged = {name: self.get_buffer(_flat(name)) for name in self._floats()}
+            logits = functional_call(self.generator, averaged, arguments)
+        else:
+            logits = self.generator(*arguments)
         return harden(logits, self.layout, generator)
 
     def conditions(
         self, rows: int, generator: torch.Generator, given: Mapping[str, Bounds] | None = None
     ) -> Tensor | None:
         """Conditions (B,): a column uniformly, then a category by its share of the real table."""
-        if not self.layout.categories:
+        if not self.given:
             return None
         asked = []
-        for column, span in enumerate(self.layout.categories):
+        for column, span in enumerate(self.given):
             bounds = (given or {}).get(span.column)
             if bounds is not None and bounds.only is not None:
                 asked.append((column, bounds.only))
@@ -323,6 +367,11 @@ class Model(TableModel):
         )
         chosen = torch.searchsorted(self.marginals.cumsum(1)[columns], uniform, right=True)[:, 0]
         return self.offsets[columns] + torch.minimum(chosen, self.sizes[columns] - 1)
+
+
+def _flat(name: str) -> str:
+    """The buffer's name that holds the average of a weight."""
+    return f"averaged_{name.replace('.', '_')}"
 
 
 def _spread(layer: nn.Linear, bound: float) -> None:

@@ -20,11 +20,10 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel
 
-DRAW = draw.uniform
 CELLS = 64  # of a scalar's range [-1, 1]
 START = 1e-6  # what a cell weighs before it is counted, beside 1 for every step
 
@@ -40,6 +39,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """Normal scores beside points, which a histogram follows closely."""
     return Encoding("normal", "onehot")
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -34,13 +34,12 @@ from torch.nn import functional
 from torch.optim import AdamW
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import scalar
 
-DRAW = draw.uniform
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
 
@@ -64,6 +63,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """Normal scores, beside points that many rows hold."""
     return Encoding("normal", "onehot")
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

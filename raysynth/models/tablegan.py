@@ -60,12 +60,11 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.errors import ConfigError, nearest
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 
-DRAW = draw.uniform
 SLOPE = 0.2
 SMALLEST = 4  # side of a square
 WIDEST = 8  # times `channels`: those of the smallest maps of a large square
@@ -97,6 +96,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """Numbers by their range, as in the paper; categories become cells here (`Model.cells`)."""
     return Encoding("minmax", "onehot")
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

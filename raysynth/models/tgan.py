@@ -44,12 +44,11 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout, Span
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import pick
 
-DRAW = draw.uniform
 SLOPE = 0.2
 LEAST = 1e-4  # added to a share before its logarithm
 BLOCK = 8  # states weighed together
@@ -89,6 +88,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """The paper's: five modes, none pruned, and an offset in units of 2 standard deviations."""
     return Encoding("modes", "onehot", {"modes": 5, "prune": False, "widths": 2.0})
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

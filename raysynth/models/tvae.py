@@ -40,12 +40,11 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
-from raysynth.draw import Batch
+from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
 from raysynth.networks import harden
 
-DRAW = draw.uniform
 START, NARROWEST, WIDEST = 0.1, 0.01, 1.0  # standard deviations of scalars; reference code
 
 Width = Annotated[int, Field(gt=0)]
@@ -70,6 +69,11 @@ class Config(BaseModel):
 def encoding(config: Config) -> Encoding:
     """Modes with an offset, as in the paper."""
     return Encoding("modes", "onehot")
+
+
+def drawing(config: Config) -> Draw:
+    """Rows alike."""
+    return draw.uniform
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -25,7 +25,7 @@ from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError, Stopped, StorageError
 from raysynth.learn import Best, Plan, capture, ended, learn, restore
 from raysynth.progress import Show, Silent
-from raysynth.run import Run, build, finish, save_run
+from raysynth.run import Run, build, drawing_of, finish, save_run
 from raysynth.shards import Share
 from raysynth.stages import cluster
 from raysynth.stages.claim import claimed, staged
@@ -260,7 +260,7 @@ def _worker(settings: dict[str, Any]) -> None:
     saved = time.monotonic()
     shown: dict[str, float] = {}
     alarms: list[str] = []
-    draw = models.get(config.family).DRAW
+    draw = drawing_of(config)
     plan = Plan(**settings["plan"])
     for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best):
         stop = late = False
