@@ -38,7 +38,7 @@ Ints = NDArray[np.int64]
 
 def figures(layout: Layout, held: Codes, drawn: Codes) -> dict[str, float]:
     """All of the above, of as many drawn rows (B) as held-out ones."""
-    held, drawn = (Codes(*(part.cpu() for part in codes)) for codes in (held, drawn))
+    held, drawn = (_plain(layout, codes) for codes in (held, drawn))
     symbols = [_symbols(column, held, drawn) for column in layout.columns]
     marginals = float(np.mean([_overlap(*pair) for pair in symbols]))
     pairs = _pairs(symbols) if len(symbols) > 1 else marginals
@@ -47,6 +47,15 @@ def figures(layout: Layout, held: Codes, drawn: Codes) -> dict[str, float]:
     told = {"marginals": marginals, "pairs": pairs, "detection": detection, "coverage": coverage}
     fidelity = (marginals + pairs + coverage + 2 * (1 - detection)) / 4
     return {"fidelity": fidelity, **told, "repeats": max(0.0, _repeats(drawn) - _repeats(held))}
+
+
+def _plain(layout: Layout, codes: Codes) -> Codes:
+    """Codes on this side, scalars 0 where they say nothing: decoded, they would tell nobody."""
+    codes = Codes(codes.indices.cpu(), codes.scalars.cpu().clone())
+    for column in layout.columns:
+        if column.scalar is not None:
+            codes.scalars[:, column.scalar.slot] *= column.says(column.index(codes))
+    return codes
 
 
 def _symbols(column: ColumnSpans, held: Codes, drawn: Codes) -> tuple[Ints, Ints]:

@@ -68,6 +68,14 @@ def test_a_generator_that_has_few_rows_to_give_is_told(halves: Tables) -> None:
     assert told["fidelity"] < 0.7
 
 
+def test_a_scalar_that_says_nothing_tells_nothing(halves: Tables) -> None:
+    layout, drawn = halves[0].layout, Codes(halves[2].indices, halves[2].scalars.clone())
+    for column in layout.columns:
+        if column.scalar is not None:
+            drawn.scalars[~column.says(column.index(drawn)), column.scalar.slot] = 0.7
+    assert figures(halves, drawn) == figures(halves, halves[2])
+
+
 def test_figures_are_the_same_each_time_and_for_any_number_of_rows(halves: Tables) -> None:
     assert figures(halves, halves[2]) == figures(halves, halves[2])
     small = figures(halves, halves[2].take(slice(0, 300)))
