@@ -33,6 +33,7 @@ from raysynth.errors import RunError
 from raysynth.hashing import seed_of
 from raysynth.layout import Codes, Layout
 from raysynth.models import TableModel
+from raysynth.table import TableCodec
 
 HELD, MOST_HELD = 20, 5_000
 PROBES = 20
@@ -128,20 +129,22 @@ def learn(
     plan: Plan,
     done: int = 0,
     best: Best | None = None,
+    table: TableCodec | None = None,
 ) -> Iterator[Epoch]:
     """Train from epoch `done` + 1 to the last, giving each epoch when it is over.
 
-    `best` sees the weights that are scored. Raises `ArithmeticError` where losses stay not finite.
+    `best` sees the weights that are scored. Without `table` nothing is probed. Raises
+    `ArithmeticError` where losses stay not finite.
     """
     best = best or Best()
     parallel.join(model, model.optimizers)
     epoch = done
     while not ended(plan, best, epoch):
         epoch += 1
-        losses, held = _epoch(model, layout, draw, windows, plan, epoch)
+        losses, held = _epoch(model, layout, draw, windows, plan, epoch, table is not None)
         alarm = ""
         if held is not None:
-            losses |= _measured(model, layout, held, plan, epoch, best)
+            losses |= _measured(model, held, plan, epoch, best, table)
             alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
         rows = plan.steps * plan.batch * parallel.workers()
         yield Epoch(epoch, rows, losses, ended(plan, best, epoch), alarm)
@@ -154,6 +157,7 @@ def _epoch(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    probed: bool,
 ) -> tuple[dict[str, float], Codes | None]:
     """Mean losses of an epoch, and the last window's rows held out.
 
@@ -163,7 +167,7 @@ def _epoch(
     state = capture(model, epoch - 1)
     for halvings in range(HALVINGS + 1):
         model.pace *= 0.5 ** min(halvings, 1)
-        sums, held = _steps(model, layout, draw, windows, plan, epoch)
+        sums, held = _steps(model, layout, draw, windows, plan, epoch, probed)
         losses = {name: float(total) / plan.steps for name, total in sums.items()}
         if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
             return losses, held
@@ -183,6 +187,7 @@ def _steps(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    probed: bool,
 ) -> tuple[dict[str, Tensor], Codes | None]:
     """An epoch's steps: the sum of each loss, and the last window's rows held out."""
     generator = torch.Generator(next(model.parameters()).device)
@@ -190,7 +195,7 @@ def _steps(
     sums: dict[str, Tensor] = {}
     taken, held = 0, None
     for turn, (_, whole) in enumerate(windows.in_order(seed_of(plan.seed, epoch, _ORDER))):
-        window, held = _split(model, whole)
+        window, held = _split(whole, 1 if model.scores else probe.FEWEST if probed else math.inf)
         batches = draw(window, layout, plan.batch, generator)
         until = plan.steps * (turn + 1) // len(windows)
         for number in range(taken, until):
@@ -201,16 +206,21 @@ def _steps(
     return sums, held
 
 
-def _split(model: TableModel, window: Codes) -> tuple[Codes, Codes | None]:
+def _split(window: Codes, fewest: float) -> tuple[Codes, Codes | None]:
     """A window's rows to train on, and its last ones, held out; rows lie in no order."""
     held = min(window.rows // HELD, MOST_HELD)
-    if held < (1 if model.scores else probe.FEWEST):
+    if held < fewest:
         return window, None
     return window.take(slice(0, -held)), window.take(slice(-held, None))
 
 
 def _measured(
-    model: TableModel, layout: Layout, held: Codes, plan: Plan, epoch: int, best: Best
+    model: TableModel,
+    held: Codes,
+    plan: Plan,
+    epoch: int,
+    best: Best,
+    table: TableCodec | None,
 ) -> dict[str, float]:
     """What the model scores on held-out rows, the mean over workers; `best` sees it."""
     device = next(model.parameters()).device
@@ -218,11 +228,11 @@ def _measured(
     if model.scores:
         told["held"] = parallel.mean(float(model.score(held)), device)
         best.see(model, told["held"], epoch)
-    if plan.probes(epoch) and held.rows >= probe.FEWEST:
+    if table is not None and plan.probes(epoch) and held.rows >= probe.FEWEST:
         some = held.take(slice(0, probe.ROWS))
         generator = torch.Generator(device)
         generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _PROBE))
-        figures = probe.figures(layout, some, model.sample(some.rows, generator))
+        figures = probe.figures(table, some, model.sample(some.rows, generator))
         told |= {name: parallel.mean(value, device) for name, value in figures.items()}
         if not model.scores:
             best.see(model, 1 - told["fidelity"], epoch)

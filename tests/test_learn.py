@@ -311,12 +311,13 @@ def rows_of(layout: Layout, rows: int, seed: int, index: int | None = None) -> C
 def test_a_family_without_a_score_keeps_the_weights_that_a_probe_likes_best(
     fitted: Fitted,
 ) -> None:
-    layout = fitted["categories"][0].layout
+    codec = fitted["categories"][0]
+    layout = codec.layout
     window = rows_of(layout, 8_000, 0)
     worse, good = rows_of(layout, 2_000, 1, index=0), rows_of(layout, 2_000, 2)
     model, best = Sampling(worse, good, worse), Best()
     plan = Plan(8_000, 4_000, 3, 0)
-    epochs = list(learn(model, layout, draw.uniform, Resident(window), plan, 0, best))
+    epochs = list(learn(model, layout, draw.uniform, Resident(window), plan, 0, best, codec))
     assert best.epoch == 2
     assert best.score == pytest.approx(1 - epochs[1].losses["fidelity"])
     assert [bool(epoch.alarm) for epoch in epochs] == [False, False, True]
@@ -336,7 +337,8 @@ def test_probes_are_spread_over_a_training_and_the_last_epoch_has_one() -> None:
 def test_a_family_without_a_score_trains_on_all_where_a_probe_would_say_nothing(
     fitted: Fitted,
 ) -> None:
-    layout = fitted["categories"][0].layout
+    codec = fitted["categories"][0]
+    layout = codec.layout
     seen: list[int] = []
 
     def remember(window: Codes, *rest: Any) -> Iterator[Batch]:
@@ -346,5 +348,6 @@ def test_a_family_without_a_score_trains_on_all_where_a_probe_would_say_nothing(
     for rows in (3_999, 4_000):
         model = Sampling(rows_of(layout, 200, 1))
         window = rows_of(layout, rows, 0)
-        list(learn(model, layout, remember, Resident(window), Plan(rows, 1_000, 1, 0)))
+        plan = Plan(rows, 1_000, 1, 0)
+        list(learn(model, layout, remember, Resident(window), plan, 0, None, codec))
     assert seen == [3_999, 3_800]

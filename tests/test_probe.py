@@ -25,7 +25,7 @@ def halves(request: pytest.FixtureRequest, fit: Any) -> Tables:
 
 def figures(halves: Tables, drawn: Codes) -> dict[str, float]:
     codec, held, _ = halves
-    return probe.figures(codec.layout, held, drawn)
+    return probe.figures(codec, held, drawn)
 
 
 def shuffled(codes: Codes, layout: Any) -> Codes:
@@ -85,11 +85,11 @@ def test_figures_are_the_same_each_time_and_for_any_number_of_rows(halves: Table
 @pytest.mark.parametrize("kind", ["numbers", "categories"])
 def test_tables_of_one_kind_are_probed(kind: str, fitted: Any) -> None:
     codec, codes = fitted[kind]
-    told = probe.figures(codec.layout, codes.take(slice(0, 500)), codes.take(slice(500, None)))
+    told = probe.figures(codec, codes.take(slice(0, 500)), codes.take(slice(500, None)))
     assert 0.85 < told["fidelity"] <= 1
 
 
 def test_a_single_column_has_no_pairs_but_its_own(fit: Any, tables: Any) -> None:
     codec, codes = fit(tables["mixed"].select(["city"]))
-    told = probe.figures(codec.layout, codes.take(slice(0, 500)), codes.take(slice(500, None)))
+    told = probe.figures(codec, codes.take(slice(0, 500)), codes.take(slice(500, None)))
     assert told["pairs"] == told["marginals"]

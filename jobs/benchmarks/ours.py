@@ -137,7 +137,7 @@ def _train(settings: Settings, ticks: Ticks) -> Plan:
     plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
     lines, best, draw = [], Best(), drawing_of(_config(settings))
     ticks.mark()
-    for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best):
+    for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best, codec):
         ticks.mark()
         facts = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
         lines.append(json.dumps(facts) + "\n")

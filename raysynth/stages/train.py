@@ -262,7 +262,7 @@ def _worker(settings: dict[str, Any]) -> None:
     alarms: list[str] = []
     draw = drawing_of(config)
     plan = Plan(**settings["plan"])
-    for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best):
+    for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best, codecs):
         stop = late = False
         if parallel.rank() == 0:
             losses.append(json.dumps({"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}))
