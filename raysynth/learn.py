@@ -11,7 +11,8 @@ scored on those: by the family's own score where it has one (a likelihood), else
 is asked about `PROBES` times in a training, evenly, and not by the clock, so that a training that
 resumes keeps the same weights. The best are kept: a training that is too long for its table does
 no harm. With `patience`, one that has found none better for so many epochs ends. Where so few rows
-would be held out that a probe says nothing, a family without a score trains on all.
+would be held out that a probe says nothing, a family without a score trains on all. One that does
+not choose (`chooses`) trains on all and keeps the last: its probes only tell.
 
 **A loss that is not finite** takes training back to where the epoch began, with half the rate, at
 most `HALVINGS` times.
@@ -196,6 +197,7 @@ def _steps(
     taken, held = 0, None
     for turn, (_, whole) in enumerate(windows.in_order(seed_of(plan.seed, epoch, _ORDER))):
         window, held = _split(whole, 1 if model.scores else probe.FEWEST if probed else math.inf)
+        window = window if model.chooses else whole
         batches = draw(window, layout, plan.batch, generator)
         until = plan.steps * (turn + 1) // len(windows)
         for number in range(taken, until):
@@ -234,7 +236,7 @@ def _measured(
         generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _PROBE))
         figures = probe.figures(table, some, model.sample(some.rows, generator))
         told |= {name: parallel.mean(value, device) for name, value in figures.items()}
-        if not model.scores:
+        if model.chooses and not model.scores:
             best.see(model, 1 - told["fidelity"], epoch)
     return told
 

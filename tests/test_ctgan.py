@@ -333,6 +333,12 @@ def test_a_preset_is_what_is_not_said() -> None:
     assert ctgan.encoding(paper).number == "modes"
 
 
+def test_the_papers_preset_keeps_the_last_weights(fit: Any, tables: Any, make: Make) -> None:
+    codec, _ = fit(tables["mixed"])
+    assert not make("ctgan", codec).chooses
+    assert make("ctgan", codec, preset="improved").chooses
+
+
 def test_without_a_condition_rows_are_drawn_alike_and_nothing_is_asked(
     fit: Any, tables: Any, make: Make, seeded: Seeded
 ) -> None:

@@ -324,6 +324,23 @@ def test_a_family_without_a_score_keeps_the_weights_that_a_probe_likes_best(
     assert "mode collapse: of the categories" in epochs[2].alarm
 
 
+def test_a_family_that_does_not_choose_trains_on_all_and_keeps_the_last(fitted: Fitted) -> None:
+    codec = fitted["categories"][0]
+    window, seen = rows_of(codec.layout, 8_000, 0), list[int]()
+
+    def remember(rows: Codes, *rest: Any) -> Iterator[Batch]:
+        seen.append(rows.rows)
+        yield from draw.uniform(rows, *rest)
+
+    model, best = Sampling(rows_of(codec.layout, 2_000, 2)), Best()
+    model.chooses = False
+    plan = Plan(8_000, 4_000, 1, 0)
+    (epoch,) = learn(model, codec.layout, remember, Resident(window), plan, 0, best, codec)
+    assert seen == [8_000]
+    assert not best.weights
+    assert 0 < epoch.losses["fidelity"] <= 1
+
+
 def test_probes_are_spread_over_a_training_and_the_last_epoch_has_one() -> None:
     plan = Plan(1_000, 100, 300, 0)
     probed = [epoch for epoch in range(1, 301) if plan.probes(epoch)]

@@ -26,6 +26,7 @@ class TableModel(nn.Module, ABC):
 
     optimizers: tuple[Optimizer, ...]
     pace = 1.0  # of the settings' learning rates: lowered by training that diverged
+    chooses = True  # whether its best weights are kept; else its last, trained on all rows
     scores = False  # whether `score` tells anything
     fills = False  # whether `fill` does
 

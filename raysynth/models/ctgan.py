@@ -215,6 +215,7 @@ class Model(TableModel):
     ) -> None:
         super().__init__()
         self.layout, self.config = layout, config
+        self.chooses = config.preset != "paper"  # which trains on all rows, for so many epochs
         self.given = layout.categories if config.conditional else ()
         sizes = [span.size for span in self.given]
         self.given_width = sum(sizes)
