@@ -100,6 +100,14 @@ def train(
         str | None, typer.Option(help="Free text: refuse, or placeholder.", show_default="refuse")
     ] = None,
     subject: Subject = None,
+    relations: Annotated[
+        bool | None,
+        typer.Option(
+            "--relations/--no-relations",
+            help="Keep relations between columns in every row.",
+            show_default="relations",
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the family. Repeat."),
@@ -127,6 +135,7 @@ def train(
         "fraction": fraction,
         "text": text,
         "subject": subject,
+        "relations": False if relations is False else None,
         "model": model,
     }
     _tell(_train(_config(table, given, schema)), as_json)
@@ -198,10 +207,10 @@ def schema(
         from raysynth.stages.guess import guess
 
         try:
-            summary = guess(config, show=show)
+            summary, found = guess(config, show=show)
         finally:
             cluster.disconnect()
-    print(toml(summary), end="")
+    print(toml(summary, found), end="")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysynth.errors import ConfigError, nearest
 from raysynth.storage import Place
@@ -28,6 +28,18 @@ class ColumnConfig(BaseModel):
     personal: str | None = None
 
 
+class RelationConfig(BaseModel):
+    """A relation that columns have, as the user says; see `relations`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    columns: tuple[str, ...]
+
+
+_INNER: dict[str, type[BaseModel]] = {"columns": ColumnConfig, "relations": RelationConfig}
+
+
 class TrainConfig(BaseModel):
     """One training: a table and how to make a run of it.
 
@@ -35,7 +47,9 @@ class TrainConfig(BaseModel):
     `model` holds the family's own settings (its `Config`). `least` is the number of rows that must
     share a value, or lie at each end of a number's range, for it to be written down at all: rows of
     different subjects, where `subject` names the column that says whose a row is. `columns` says
-    what a column is where the guess is wrong; `text` what becomes of free text. `cpus` are those of
+    what a column is where the guess is wrong; `text` what becomes of free text. `relations` are to
+    hold beside those that are found, or False for none at all; columns `without_relations` are in
+    none that is found. `cpus` are those of
     one worker; by default a laptop's cores are divided among the workers.
     """
 
@@ -54,6 +68,8 @@ class TrainConfig(BaseModel):
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     categories: tuple[str, ...] = ()
     columns: dict[str, ColumnConfig] = {}
+    relations: Literal[False] | tuple[RelationConfig, ...] = ()
+    without_relations: tuple[str, ...] = ()
     subject: str | None = None
     text: Literal["refuse", "placeholder"] = "refuse"
     least: Count = 10
@@ -65,6 +81,11 @@ class TrainConfig(BaseModel):
     window_mib: Count = 1024
     checkpoint_s: Annotated[float, Field(gt=0)] = 10.0
     model: dict[str, Any] = {}
+
+    @field_validator("relations", mode="before")
+    @classmethod
+    def _on(cls, value: Any) -> Any:
+        return () if value is True else value
 
     @property
     def place(self) -> Place:
@@ -124,9 +145,12 @@ def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         problems = []
         for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"]) or "settings"
+            if "literal[False]" in fault["loc"]:
+                continue  # the other thing that relations may be is what was meant
+            key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "settings"
             if fault["type"] == "extra_forbidden":
-                fields = ColumnConfig if key.startswith("columns.") else model
+                inside = key.partition(".")[0] if "." in key else ""
+                fields = _INNER.get(inside, model)
                 close = nearest(str(fault["loc"][-1]), fields.model_fields)
                 problems.append(f"no setting is called '{key}'; {close}")
             else:

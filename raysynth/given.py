@@ -8,6 +8,9 @@ The bounds of a range are found on the codec itself: within each index it decode
 value that never falls as the scalar rises, so bisecting the scalars that a float32 tells apart, a
 grid of 2 ** -24, finds the outermost ones that decode into the range. So whatever is drawn between
 them does, rounding and all.
+
+Where relations of the table write a column, what is asked of it is asked of those it follows from:
+all products of a class for the class, one value of a category for a flag.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,16 +23,18 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from raysynth import relate
 from raysynth.arrays import is_text, plain, plain_type, stored
 from raysynth.codecs import Codec, ColumnCodes
 from raysynth.errors import GivenError, nearest
 from raysynth.hashing import Chance
 from raysynth.layout import Bounds, ColumnSpans
-from raysynth.schema import Column
+from raysynth.relations import Range, Relation, Values, Wish
+from raysynth.schema import Column, quoted
 from raysynth.table import TableCodec
 
 FINEST = 2**24
-RANGE = ".."
+BETWEEN = ".."
 
 Ints = NDArray[np.int64]
 Marks = NDArray[np.bool_]
@@ -41,48 +46,67 @@ def bounds_of(table: TableCodec, given: Mapping[str, Any]) -> dict[str, Bounds]:
     Raises `GivenError` for what no row can have, never repeating the value.
     """
     modelled = {spans.name: spans for spans in table.layout.columns}
-    found = {}
+    found: dict[str, Bounds] = {}
     for name, value in given.items():
-        if name not in modelled:
-            if name in table.schema.names:
-                kind = table.schema[name].kind
-                raise GivenError(
-                    f"given: '{name}' is a {kind} column, and nothing is learned of it"
-                )
-            raise GivenError(f"given: no column is called '{name}'; {nearest(name, modelled)}")
-        place = table.schema.names.index(name)
-        column, codec = table.schema.columns[place], table.codecs[place]
-        spans = modelled[name]
-        if value is None or (spans.choice is not None and spans.choice.kind == "category"):
-            found[name] = _one(_typed(value, column), name, codec, spans)
-        else:
-            found[name] = _between(*_ends(value, column), name, codec, spans)
+        for one, what in _wishes(table, name, value):
+            codec = table.codecs[table.reduced.names.index(one)]
+            bounds = _bounds(what, name, codec, modelled[one])
+            found[one] = found[one].both(bounds) if one in found else bounds
+            if not len(found[one].allowed):
+                raise GivenError(f"given: no row holds '{name}' as asked and the rest, too")
     return found
+
+
+def _wishes(table: TableCodec, name: str, value: Any) -> list[tuple[str, Wish]]:
+    """What to ask of reduced columns for the column `name` to hold `value`."""
+    spans = {column.name: column for column in table.layout.columns}
+    written = {one for relation in table.relations for one in relation.written}
+    if name not in table.schema.names:
+        known = [one for one in table.schema.names if one in spans or one in written]
+        raise GivenError(f"given: no column is called '{name}'; {nearest(name, known)}")
+    column = table.schema[name]
+    if name not in spans and name not in written:
+        raise GivenError(f"given: '{name}' is a {column.kind} column, and nothing is learned of it")
+    choice = spans[name].choice if name in spans else None
+    category = not column.measured if choice is None else choice.kind == "category"
+    wish: Wish = Values((_typed(value, column),))
+    if value is not None and not category:
+        wish = Range(*_ends(value, column))
+        if None not in wish and pc.less(wish.high, wish.low).as_py():
+            raise GivenError(f"given: the range of '{name}' ends before it begins")
+    wishes = relate.asked(table.relations, name, wish)
+    if isinstance(wishes, Relation):
+        others = quoted(one for one in (*wishes.sources, *wishes.written) if one != name)
+        raise GivenError(
+            f"given: '{name}' cannot be asked for, because {wishes.text}; ask for {others}, or "
+            f"train with without_relations = ['{name}']"
+        )
+    return wishes
 
 
 def not_null(codec: Codec, spans: ColumnSpans) -> Bounds:
     """Any value of a column but null."""
-    bounds = Bounds(torch.full((spans.size,), -1.0), torch.ones(spans.size))
-    null = codec.index_of(None)
-    if null is not None:
-        bounds.lows[null], bounds.highs[null] = 1.0, -1.0
-    return bounds
+    return _bounds(Values((None,), but=True), spans.name, codec, spans)
 
 
-def _one(value: Any, name: str, codec: Codec, spans: ColumnSpans) -> Bounds:
-    index = codec.index_of(value)
-    if index is None:
+def _bounds(wish: Wish, name: str, codec: Codec, spans: ColumnSpans) -> Bounds:
+    """What is asked of the column of `spans` so that the column `name` holds what it should."""
+    if isinstance(wish, Range):
+        return _between(wish.low, wish.high, name, codec, spans)
+    found = [codec.index_of(value) for value in wish.values]
+    indices = [index for index in found if index is not None]
+    if not wish.but and not indices:
         raise GivenError(
             f"given: column '{name}' has no such value, or fewer rows hold it than may be shown; "
             "the values it has are in the run's table.json"
         )
-    return Bounds.just(index, spans.size)
+    lows = torch.full((spans.size,), -1.0 if wish.but else 1.0)
+    lows[indices] *= -1.0
+    return Bounds(lows, torch.where(lows > 0, -1.0, 1.0))
 
 
 def _between(low: Any, high: Any, name: str, codec: Codec, spans: ColumnSpans) -> Bounds:
     """The scalars of each index that decode to `low` or more and `high` or less."""
-    if low is not None and high is not None and pc.less(high, low).as_py():
-        raise GivenError(f"given: the range of '{name}' ends before it begins")
     indices = np.arange(spans.size)
 
     def decoded(places: Ints) -> pa.Array:
@@ -134,8 +158,8 @@ def _true(compare: Callable[..., pa.Array], values: pa.Array, end: pa.Scalar | N
 
 def _ends(value: Any, column: Column) -> tuple[Any, Any]:
     """Both ends of a range of the column's type, as Arrow compares them; None where open."""
-    if isinstance(value, str) and RANGE in value:
-        low, _, high = value.partition(RANGE)
+    if isinstance(value, str) and BETWEEN in value:
+        low, _, high = value.partition(BETWEEN)
         value = (low.strip() or None, high.strip() or None)
     if not isinstance(value, tuple | list):
         value = (value, value)
@@ -154,7 +178,7 @@ def _scalar(value: Any, column: Column) -> Any:
             return stored(array)[0]
     raise GivenError(
         f"given: '{column.name}' is {column.type}; expected a value of that type, or a range of "
-        f"them with '{RANGE}' between its ends"
+        f"them with '{BETWEEN}' between its ends"
     )
 
 

@@ -149,6 +149,10 @@ class Bounds(NamedTuple):
             return None
         return int(allowed)
 
+    def both(self, other: "Bounds") -> "Bounds":
+        """What these and the others allow."""
+        return Bounds(torch.maximum(self.lows, other.lows), torch.minimum(self.highs, other.highs))
+
     def hold(self, index: Tensor, scalars: Tensor | None) -> Tensor:
         """Which rows, of these indices (B,) and scalars (B,), have what is asked."""
         lows, highs = (ends[index] for ends in self.to(index.device))

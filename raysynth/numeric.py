@@ -95,7 +95,7 @@ class Scale:
         inside = (ticks >= ticks[low]) & (ticks <= ticks[high])
         if pa.types.is_floating(kind):
             ends = float(ticks[low]), float(ticks[high])
-            return cls(name, *ends, decimals=_decimals(ticks[inside], kind))
+            return cls(name, *ends, decimals=decimals(ticks[inside], kind))
         local = _midnights(values.filter(pa.array(inside)))
         if local:
             ticks = read(pc.local_timestamp(values))
@@ -244,21 +244,21 @@ def _ends(ticks: Ticks, holders: NDArray[np.int64], least: int) -> tuple[int, in
     return places[0], places[1]
 
 
-def _decimals(values: Floats, kind: pa.DataType) -> int | None:
+def decimals(values: Floats, kind: pa.DataType) -> int | None:
     """Decimals that tell all `values`, but for noise in their last places; None where too many.
 
     Fewer than none where all are multiples of a power of ten.
     """
     near = {pa.float32(): 1e-6, pa.float64(): 1e-12}.get(kind, 0.0)
 
-    def told(values: Floats, decimals: int) -> bool:
-        rounded = np.round(values, decimals).astype(kind.to_pandas_dtype())
+    def told(values: Floats, places: int) -> bool:
+        rounded = np.round(values, places).astype(kind.to_pandas_dtype())
         return np.allclose(rounded.astype(np.float64), values, rtol=near, atol=0)
 
     with np.errstate(over="ignore"):
-        for decimals in range(COARSEST if values.any() else 0, DECIMALS + 1):
-            if told(values[:99], decimals) and told(values, decimals):
-                return decimals
+        for places in range(COARSEST if values.any() else 0, DECIMALS + 1):
+            if told(values[:99], places) and told(values, places):
+                return places
     return None
 
 

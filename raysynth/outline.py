@@ -1,6 +1,7 @@
 """The columns of a table and their kinds, for people: as lines on a screen, as TOML to edit.
 
-Column names, kinds and counts are in both, cell values in neither.
+Column names, kinds and counts are in both, cell values in neither. A column whose codec is "-"
+is not modelled itself: a relation says what it follows from.
 """
 
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import tomli_w
 
 from raysynth.facts import distinct
+from raysynth.relations import Relation
 from raysynth.summary import Summary
 
 
@@ -30,12 +32,23 @@ def lines(summary: Summary, codecs: Sequence[str]) -> list[str]:
     return aligned
 
 
-def toml(summary: Summary) -> str:
+def relations(found: Sequence[Relation]) -> list[str]:
+    """A line each, where there are any."""
+    return ["relations, kept in every sampled row:"] * bool(found) + [f"  {r.text}" for r in found]
+
+
+def toml(summary: Summary, found: Sequence[Relation] = ()) -> str:
     """The guess as settings: edited, they go back in by `--schema`.
 
-    Free text is refused until its lines are uncommented, or the column is dropped.
+    Free text is refused until its lines are uncommented, or the column is dropped. Relations are
+    comments: training finds them again.
     """
     parts = []
+    if found:
+        note = ["relations, kept in every sampled row if every row of the table has them"]
+        note += [f"  {relation.text}" for relation in found]
+        note.append("without_relations = ['COLUMN'] leaves a column alone, relations = false all")
+        parts.append("\n".join(f"# {line}" for line in note))
     for column in summary.schema.columns:
         part = summary[column.name]
         told: dict[str, str] = {"kind": column.kind}

@@ -2,7 +2,7 @@
 
     config.toml          the settings
     schema.json          columns and types
-    table.json           fitted codecs; no value that fewer than `least` rows share
+    table.json           relations and fitted codecs; no value that fewer than `least` rows share
     weights.safetensors  the model
     losses.jsonl         mean losses of every epoch
     manifest.json        sizes and hashes of the files above, written last
@@ -25,13 +25,15 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from raysynth import models
+from raysynth import models, relate
 from raysynth.checkpoint import entry
 from raysynth.config import TrainConfig, parse
 from raysynth.draw import Draw
 from raysynth.errors import AbsentError, RunError, StorageError
 from raysynth.learn import load_weights
 from raysynth.models import Encoding, TableModel
+from raysynth.relate import Found
+from raysynth.relations import Relation
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import Summary
 from raysynth.table import TableCodec
@@ -65,10 +67,10 @@ class Run:
     @cached_property
     def table(self) -> TableCodec:
         """The fitted codecs."""
-        schema, columns = (
+        schema, table = (
             json.loads(_read(self.place, name)) for name in ("schema.json", "table.json")
         )
-        return TableCodec.from_json({"schema": schema, "columns": columns})
+        return TableCodec.from_json({"schema": schema, **table})
 
     def model(self, device: torch.device | str = "cpu") -> TableModel:
         """The trained model, on `device`."""
@@ -83,13 +85,25 @@ def settings_of(place: Place) -> TrainConfig:
     return parse(TrainConfig, tomllib.loads(_read(place, "config.toml").decode()))
 
 
-def fit(config: TrainConfig, summary: Summary) -> TableCodec:
+def fit(config: TrainConfig, summary: Summary, relations: tuple[Relation, ...] = ()) -> TableCodec:
     """The codecs that the family asks for, fitted on a table's summary. Raises `TableError`."""
     encoding = encoding_of(config)
-    options = {**encoding.options, "least": config.least}
+    options = {**encoding.options, "least": config.least, "relations": relations}
     if config.modes is not None:
         options["modes"] = config.modes
     return TableCodec.fit(summary, encoding.kinds, minimum=config.minimum_rows, **options)
+
+
+def related(config: TrainConfig, summary: Summary) -> Found:
+    """The relations that the settings ask for, and those found, where they do not say none.
+
+    Raises `ConfigError`, `TableError`.
+    """
+    if config.relations is False:
+        return Found(())
+    wanted = [(one.kind, one.columns) for one in config.relations]
+    apart = config.without_relations
+    return relate.find(summary, least=config.least, wanted=wanted, apart=apart)
 
 
 def encoding_of(config: TrainConfig) -> Encoding:
@@ -125,8 +139,8 @@ def save_run(
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     files = {
         "config.toml": config.to_toml().encode(),
-        "schema.json": json.dumps(value["schema"], indent=1).encode(),
-        "table.json": json.dumps(value["columns"], indent=1).encode(),
+        "schema.json": json.dumps(value.pop("schema"), indent=1).encode(),
+        "table.json": json.dumps(value, indent=1).encode(),
         "weights.safetensors": save(weights),
         "losses.jsonl": losses.encode(),
     }

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from raysynth import relate
 from raysynth.arrays import plain, restored
 from raysynth.errors import GivenError
 from raysynth.given import bounds_of, not_null
@@ -107,21 +108,25 @@ class Sampler:
 
     def _filled(self, table: pa.Table, seed: int, start: int) -> pa.Table:
         """The columns learned from of a chunk's `table`, as `select` gives it, filled."""
-        columns, schema = self.table.layout.columns, self.table.schema
+        columns, schema, found = self.table.layout.columns, self.table.schema, self.table.relations
         ids = np.arange(start, start + table.num_rows, dtype=np.uint64)
-        nulls = [np.asarray(table.column(column.name).is_null()) for column in columns]
-        known = ~torch.from_numpy(np.stack(nulls, 1)).to(self.device)
-        fitted = dict(zip(schema.names, self.table.codecs, strict=True))
-        allowed = {column.name: not_null(fitted[column.name], column) for column in columns}
+        nulls = {name: np.asarray(table.column(name).is_null()) for name in schema.names}
+        unknown = relate.unknown(found, nulls)
+        telling = {name for relation in found for name in relation.telling}
+        known = ~torch.from_numpy(np.stack([unknown[c.name] for c in columns], 1)).to(self.device)
+        fitted = dict(zip(self.table.reduced.names, self.table.codecs, strict=True))
+        allowed = {c.name: not_null(fitted[c.name], c) for c in columns if c.name not in telling}
         generator = torch.Generator(self.device)
         generator.manual_seed(seed_of(seed, start // CHUNK, _FILLING))
         codes = self.table.encode(table, ids, seed).to(self.device)
-        drawn = self.table.decode(self.model.fill(codes, known, generator, allowed), ids, seed)
+        codes = self.model.fill(codes, known, generator, allowed)
+        drawn = self.table.fill(table, unknown, codes, ids, seed)
+        learned = {c.name for c in columns} | {name for one in found for name in one.written}
         filled = {}
-        for column in columns:
-            own, others = table.column(column.name), plain(drawn.column(column.name))
+        for name in (one for one in schema.names if one in learned):
+            own, others = table.column(name), plain(drawn.column(name))
             whole = pc.coalesce(own, others.cast(own.type)).combine_chunks()
-            filled[column.name] = restored(whole, schema[column.name].type)
+            filled[name] = restored(whole, schema[name].type)
         return pa.table(filled)
 
     def _piece(self, start: int, stop: int, seed: int, asked: dict[str, Bounds]) -> Drawn:

@@ -1,4 +1,8 @@
-"""All codecs side by side: a table to codes and back. A frozen value that goes to JSON and back."""
+"""All codecs side by side: a table to codes and back. A frozen value that goes to JSON and back.
+
+What the relations of its columns leave of a table is what codecs see (`relate`): `reduced` are the
+columns they are of, `schema` those of the table.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +11,22 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 
-from raysynth import codecs
+from raysynth import codecs, relate
+from raysynth.arrays import plain, restored
 from raysynth.codecs import Codec, ColumnCodes
 from raysynth.errors import TableError
 from raysynth.hashing import Chance, Ids
 from raysynth.layout import Codes, Layout
+from raysynth.relations import Relation
 from raysynth.schema import Column, Schema, select
 from raysynth.summary import Summary
+from raysynth.values import Mask
+
+Ints = NDArray[np.int64]
 
 MINIMUM_ROWS = 100
 _DECODING = 1_000  # keeps the streams of decoding apart from those of encoding
@@ -62,11 +73,12 @@ def codec_of(column: Column, kinds: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class TableCodec:
-    """One fitted codec a column, and where each writes."""
+    """The relations of a table, one fitted codec a reduced column, and where each writes."""
 
     schema: Schema
     names: tuple[str, ...]
     codecs: tuple[Codec, ...]
+    relations: tuple[Relation, ...] = ()
 
     @classmethod
     def fit(
@@ -75,21 +87,23 @@ class TableCodec:
         kinds: Mapping[str, str],
         *,
         minimum: int = MINIMUM_ROWS,
+        relations: tuple[Relation, ...] = (),
         **options: Any,
     ) -> Self:
         """Fit on a table's summary; `kinds` gives the family's codec of numbers and categories.
 
-        `options` go to every codec, which takes those it knows. Raises `TableError` for a table of
-        fewer than `minimum` rows, for a column that cannot be modelled, and where none is left to
-        learn from.
+        `relations` are those of the table (`relate`). `options` go to every codec, which takes
+        those it knows. Raises `TableError` for a table of fewer than `minimum` rows, for a column
+        that cannot be modelled, and where none is left to learn from.
         """
         check(summary, minimum)
-        chosen = tuple(codec_of(column, kinds) for column in summary.schema.columns)
+        reduced = relate.reduced(summary, relations)
+        chosen = tuple(codec_of(column, kinds) for column in reduced.schema.columns)
         fitted = tuple(
-            codecs.get(name).fit(summary[column.name], **options)
-            for name, column in zip(chosen, summary.schema.columns, strict=True)
+            codecs.get(name).fit(reduced[column.name], **options)
+            for name, column in zip(chosen, reduced.schema.columns, strict=True)
         )
-        table = cls(summary.schema, chosen, fitted)
+        table = cls(summary.schema, chosen, fitted, relations)
         if not table.layout.spans:
             raise TableError(
                 "the table has no column to learn from: each is constant, an identifier, personal "
@@ -98,15 +112,20 @@ class TableCodec:
         return table
 
     @cached_property
+    def reduced(self) -> Schema:
+        """The columns that codecs are of, in order."""
+        return relate.columns(self.schema, self.relations)
+
+    @cached_property
     def layout(self) -> Layout:
         """Where each codec writes."""
-        pairs = zip(self.schema.names, self.codecs, strict=True)
+        pairs = zip(self.reduced.names, self.codecs, strict=True)
         return Layout.of([(name, codec.parts) for name, codec in pairs])
 
     @cached_property
     def shares(self) -> dict[str, tuple[float, ...]]:
         """By column: share of the table's rows in each of its modes or categories."""
-        pairs = zip(self.schema.names, self.codecs, strict=True)
+        pairs = zip(self.reduced.names, self.codecs, strict=True)
         return {name: codec.shares for name, codec in pairs}
 
     def encode(self, table: pa.Table, ids: Ids, seed: int) -> Codes:
@@ -114,12 +133,18 @@ class TableCodec:
 
         Raises `TableError` where a column is missing or its type does not convert.
         """
-        table = select(table, self.schema, encoded=True)
+        return self.verify(table, ids, seed)[0]
+
+    def verify(self, table: pa.Table, ids: Ids, seed: int) -> tuple[Codes, Ints]:
+        """The codes, as `encode` gives them, and how many rows break each relation, (R,)."""
+        table, broken = relate.reduce(select(table, self.schema, encoded=True), self.relations)
+        return self._codes(table, ids, seed), broken
+
+    def _codes(self, table: pa.Table, ids: Ids, seed: int) -> Codes:
+        """Codes of a reduced table."""
         pieces = [
-            codec.encode(table.column(column.name).combine_chunks(), Chance(ids, seed, place))
-            for place, (column, codec) in enumerate(
-                zip(self.schema.columns, self.codecs, strict=True)
-            )
+            codec.encode(table.column(name).combine_chunks(), Chance(ids, seed, place))
+            for place, (name, codec) in enumerate(zip(self.reduced.names, self.codecs, strict=True))
         ]
         dtype = torch.empty(0, dtype=self.layout.index_dtype).numpy().dtype
         rows = table.num_rows
@@ -131,6 +156,31 @@ class TableCodec:
 
     def decode(self, codes: Codes, ids: Ids, seed: int) -> pa.Table:
         """The table (B rows) of `codes`, in the schema's types; `ids` (B,) number its rows."""
+        return self._restored(self._decoded(codes, ids, seed), ids, seed)
+
+    def fill(
+        self, table: pa.Table, unknown: Mapping[str, Mask], codes: Codes, ids: Ids, seed: int
+    ) -> pa.Table:
+        """`table` (B rows), as `select` gives it, with `codes` for what is unknown of it.
+
+        `unknown` says where, by reduced column. A cell of the table that is known may come back
+        another: as relations have it, which follow from what is known of other columns.
+        """
+        own, drawn = relate.reduce(table, self.relations)[0], self._decoded(codes, ids, seed)
+        columns = []
+        for column in self.reduced.columns:
+            known, new = (plain(side.column(column.name)).combine_chunks() for side in (own, drawn))
+            whole = pc.if_else(pa.array(unknown[column.name]), new.cast(known.type), known)
+            columns.append(restored(whole, column.type))
+        return self._restored(pa.table(columns, schema=self.reduced.arrow), ids, seed)
+
+    def _restored(self, reduced: pa.Table, ids: Ids, seed: int) -> pa.Table:
+        if not self.relations:
+            return reduced
+        return relate.restore(reduced, self.relations, self.schema, ids, seed)
+
+    def _decoded(self, codes: Codes, ids: Ids, seed: int) -> pa.Table:
+        """The reduced table of `codes`."""
         indices = codes.indices.cpu().numpy().astype(np.int32)
         scalars = codes.scalars.cpu().numpy()
         arrays, index, scalar = [], 0, 0
@@ -140,7 +190,7 @@ class TableCodec:
             piece = ColumnCodes(indices[:, index : ends[0]], scalars[:, scalar : ends[1]])
             index, scalar = ends
             arrays.append(codec.decode(piece, Chance(ids, seed, _DECODING + place)))
-        return pa.table(arrays, schema=self.schema.arrow)
+        return pa.table(arrays, schema=self.reduced.arrow)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that `from_json` turns back into an equal codec."""
@@ -148,7 +198,11 @@ class TableCodec:
             {"codec": name, **codec.to_json()}
             for name, codec in zip(self.names, self.codecs, strict=True)
         ]
-        return {"schema": self.schema.to_json(), "columns": columns}
+        return {
+            "schema": self.schema.to_json(),
+            "columns": columns,
+            "relations": relate.to_json(self.relations),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -158,4 +212,5 @@ class TableCodec:
         fitted = tuple(
             codecs.get(name).from_json(column) for name, column in zip(names, columns, strict=True)
         )
-        return cls(Schema.from_json(value["schema"]), names, fitted)
+        found = relate.from_json(value["relations"])
+        return cls(Schema.from_json(value["schema"]), names, fitted, found)

@@ -41,7 +41,7 @@ OPTIONS = {
             "--no-gpu",
             "--json",
         ),
-        *("--schema", "--text", "--subject"),
+        *("--schema", "--text", "--subject", "--relations"),
     ],
     "schema": ["--drop", "--category", "--select", "--where", "--fraction", "--subject"],
     "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],

@@ -100,3 +100,30 @@ def test_where_and_how_it_runs_does_not_decide_what_comes_out() -> None:
     assert one.meaning == moved.meaning
     for other in ({"epochs": 2}, {"select": ("a",)}, {"where": "a > 1"}, {"fraction": 0.5}):
         assert one.meaning != one.model_copy(update=other).meaning
+
+
+def test_relations_are_a_list_or_none_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+
+    def loaded(text: str) -> TrainConfig:
+        file.write_text(f'table = "t.parquet"\n{text}')
+        return TrainConfig.load(file)
+
+    assert loaded("").relations == loaded("relations = true").relations == ()
+    assert loaded("relations = false").relations is False
+    one = loaded('[[relations]]\nkind = "order"\ncolumns = ["a", "b"]')
+    assert one.relations[0].columns == ("a", "b")
+    for config in (loaded("relations = false"), one):
+        file.write_text(config.to_toml())
+        assert TrainConfig.load(file) == config
+    for text, said in (
+        ("relations = 3", "relations: input should be a valid tuple"),
+        ('[[relations]]\nkind = "order"', "relations.0.columns: field required"),
+        (
+            '[[relations]]\nkind = "order"\ncolums = ["a"]\ncolumns = []',
+            "no setting is called 'relations.0.colums'; did you mean 'columns'",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=said) as error:
+            loaded(text)
+        assert "literal" not in str(error.value)

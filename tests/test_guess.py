@@ -15,6 +15,7 @@ from raysynth.arrays import is_whole
 from raysynth.config import ColumnConfig, TrainConfig
 from raysynth.errors import ConfigError, TableError
 from raysynth.guess import check, settle
+from raysynth.relate import find
 from raysynth.schema import Column, Schema
 from raysynth.summary import Summary, summarise
 from tests.columns import read, real_tables
@@ -286,6 +287,19 @@ def test_the_guess_is_one_table_without_cells() -> None:
     assert "sentinel" not in "".join(found)
     starts = {line.index(word) for line, word in zip(found[4:6], ("modes", "onehot"), strict=True)}
     assert len(starts) == 1, "columns are aligned"
+
+
+def test_relations_are_told_with_the_guess_and_do_not_go_back_in() -> None:
+    net, tax = whole(0, 900), whole(0, 900) % 7
+    summary = summarised(pa.table({"net": net, "tax": tax, "gross": net + tax}))
+    summary = replace(summary, schema=settle(summary))
+    found = find(summary).relations
+    line = "'gross' = 'net' + 'tax'"
+    assert f"  {line}" in outline.relations(found)
+    assert outline.relations(()) == []
+    text = outline.toml(summary, found)
+    assert f"#   {line}" in text
+    assert tomllib.loads(text) == tomllib.loads(outline.toml(summary))
 
 
 def test_toml_goes_back_in_as_settings_and_gives_the_same_kinds() -> None:

@@ -22,7 +22,7 @@ from raysynth.guess import settle
 from raysynth.hashing import uniform
 from raysynth.learn import Plan, Resident, learn
 from raysynth.people import pool
-from raysynth.run import Run, build, fit, save_run
+from raysynth.run import Run, build, fit, related, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
@@ -44,7 +44,8 @@ def trained(table: pa.Table, folder: Path, family: str = "autoregressive", **set
     summary = replace(summary, subject=config.subject)
     schema = settle(summary, config.columns, least=config.least, placeholder=True)
     chosen = models.get(config.family)
-    codec = fit(config, replace(summary, schema=schema))
+    summary = replace(summary, schema=schema)
+    codec = fit(config, summary, related(config, summary).relations)
     codes = codec.encode(table, ids, seed=0)
     model = build(config, codec)
     plan = Plan(codes.rows, SETTINGS[family]["batch"], 1, config.seed)

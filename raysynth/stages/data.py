@@ -8,6 +8,9 @@ them, many at once. Of a batch only rows that can be in the table's sample are k
 hash is below a bound that a little more than `SAMPLE` rows of the table stay under. So all tasks
 together send little more than one sample, however many they are.
 
+**Relations** (`relate`) are found on the summary and counted against every row as it is encoded.
+Where rows break some, the table is encoded again without those.
+
 **Shuffle.** The order of the codes is that of a one-to-one hash of the row id (`shuffle`): a task
 encodes its units and spills the codes by ranges of the hash; one task a range sorts its rows and
 writes them, a piece of the published codes. A task that is repeated writes its own files anew.
@@ -22,6 +25,8 @@ beside what Python and its libraries take (about 400 MiB):
 
 A batch is at most 131,072 rows and about 64 MiB of the table's columns, decoded. None of it grows
 with the number of rows.
+
+Longer than other files: both passes share what a task reads and how its rows are told.
 """
 
 import json
@@ -29,11 +34,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from raysynth import codecs, outline, shards
 from raysynth.config import TrainConfig
@@ -41,7 +47,8 @@ from raysynth.errors import AbsentError, RunError, StorageError, TableError
 from raysynth.guess import check, settle
 from raysynth.hashing import Ids, mix
 from raysynth.progress import Phase, Show
-from raysynth.run import encoding_of, fit
+from raysynth.relate import without
+from raysynth.run import fit, related
 from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import Source
@@ -49,7 +56,7 @@ from raysynth.stages import shuffle
 from raysynth.stages.staging import chosen, left_out
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import SAMPLE, Summary, merge, summarise
-from raysynth.table import TableCodec, check_rows, codec_of
+from raysynth.table import TableCodec, check_rows
 from raysynth.units import Unit
 
 CODES, CODECS, SPILLED = "codes", "table.json", "spilled"
@@ -95,13 +102,24 @@ def encode(
         table = _codecs(work)
         return table, shards.Share(work / CODES, table.layout, 0, 1, 1).total
     part, summary = settled(config, examined or examine(config, source), show)
-    kinds = encoding_of(config).kinds
-    names = [codec_of(column, kinds) for column in summary.schema.columns]
-    for line in outline.lines(summary, names):
+    found = related(config, summary)
+    table = fit(config, summary, found.relations)
+    coded = dict(zip(table.reduced.names, table.names, strict=True))
+    names = [coded.get(name, "-") for name in summary.schema.names]
+    for line in (*outline.lines(summary, names), *outline.relations(found.relations)):
         show.say(line)
-    table = fit(config, summary)
+    spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
+    if broken.any():
+        found = without(found, broken, summary.rows)
+        left = [relation for relation in table.relations if relation not in found.relations]
+        for line in ("relations left out, which some rows break:", *outline.relations(left)[1:]):
+            show.say(line)
+        (work / SPILLED).remove()
+        table = fit(config, summary, found.relations)
+        spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
+        assert not broken.any(), "a relation was seen to hold, and some rows break it"
     write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-    _encode(part, table, config.seed, work, summary.rows, show)
+    _sort(table, spilled, work, summary.rows, show)
     return table, summary.rows
 
 
@@ -214,49 +232,75 @@ def folded(summaries: Iterable[Summary]) -> Summary:
     return merge(held)
 
 
-def _encode(part: Part, table: TableCodec, seed: int, work: Place, rows: int, show: Show) -> None:
+def _spill(
+    part: Part, table: TableCodec, seed: int, work: Place, rows: int, show: Show
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Spill the codes of all rows: files' names, and how many rows break each relation, (R,)."""
     text = json.dumps(table.to_json())
-    folder, spilled = work / CODES, work / SPILLED
+    spilled = work / SPILLED
     buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
 
     def spill(batches: Iterator[Batch]) -> Iterator[pa.Table]:
         codec = _of_json(text)
-        packed = (
-            (ids, shards.pack(codec.encode(table, ids, seed), mix(ids, seed, _SHUFFLE)))
-            for table, ids in batches
-        )
-        for name, count in shuffle.spill(packed, spilled, buckets):
-            yield pa.table({"name": [name], "rows": [count]})
+        broken = np.zeros(len(codec.relations), np.int64)
+
+        def packed() -> Iterator[tuple[Ids, pa.Table]]:
+            for table, ids in batches:
+                codes, rows = codec.verify(table, ids, seed)
+                broken[:] += rows
+                yield ids, shards.pack(codes, mix(ids, seed, _SHUFFLE))
+
+        for name, count in shuffle.spill(packed(), spilled, buckets):
+            yield _news(name, count)
+        yield _news("", 0, broken)
+
+    with show.phase("encode", rows) as phase:
+        news = _counted(part.over(spill), phase, f"{table.layout.row_bytes} bytes a row")
+    total = np.zeros(len(table.relations), np.int64)
+    for told in news:
+        total += np.array(told["broken"] or total * 0, np.int64)
+    return [told["name"] for told in news if told["rows"]], total
+
+
+def _sort(table: TableCodec, names: list[str], work: Place, rows: int, show: Show) -> None:
+    """Publish the codes in the spilled files `names`, in the order of the shuffle."""
+    folder, spilled = work / CODES, work / SPILLED
+    buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
 
     def sort(block: pa.Table) -> Iterator[pa.Table]:
         for bucket in block.column("bucket").to_pylist():
             packed = shuffle.gather(spilled, names, bucket)
             if packed.num_rows:
                 name, count = shards.write(packed, folder)
-                yield pa.table({"name": [name], "rows": [count]})
+                yield _news(name, count)
 
     note = f"{table.layout.row_bytes} bytes a row"
-    with show.phase("encode", rows) as phase:
-        names = [name for name, _ in _counted(part.over(spill), phase, note)]
     with show.phase("shuffle", rows) as phase:
         items = [{"bucket": bucket} for bucket in range(buckets)]
         data = ray.data.from_items(items, override_num_blocks=min(buckets, 10_000))
         sorted_ = data.map_batches(sort, batch_format="pyarrow", batch_size=None)
-        pieces = _counted(sorted_, phase, note)
+        pieces = [(told["name"], told["rows"]) for told in _counted(sorted_, phase, note)]
     done = sum(count for _, count in pieces)
     assert done == rows, f"{done} of {rows} rows were encoded"
     spilled.remove()
     shards.publish(folder, pieces)
 
 
-def _counted(data: ray.data.Dataset, phase: Phase, note: str) -> list[tuple[str, int]]:
-    """The (name, rows) that tasks give, by name."""
+def _news(name: str, rows: int, broken: NDArray[np.int64] | None = None) -> pa.Table:
+    """What a task gives: a file it wrote, or how many of its rows break each relation."""
+    kinds = {"name": pa.string(), "rows": pa.int64(), "broken": pa.list_(pa.int64())}
+    told = {"name": name, "rows": rows, "broken": [] if broken is None else broken.tolist()}
+    return pa.Table.from_pylist([told], pa.schema(list(kinds.items())))
+
+
+def _counted(data: ray.data.Dataset, phase: Phase, note: str) -> list[dict[str, Any]]:
+    """What tasks give (`_news`), by name."""
     found, done = [], 0
     for row in data.iter_rows():
-        found.append((row["name"], row["rows"]))
+        found.append(row)
         done += row["rows"]
         phase.at(done, note)
-    return sorted(found)
+    return sorted(found, key=lambda row: str(row["name"]))
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,8 @@ import tempfile
 
 from raysynth.config import TrainConfig
 from raysynth.progress import Show, Silent
+from raysynth.relations import Relation
+from raysynth.run import related
 from raysynth.stages import cluster
 from raysynth.stages.data import examine, settled
 from raysynth.stages.staging import Table, stage
@@ -11,8 +13,10 @@ from raysynth.storage import Place
 from raysynth.summary import Summary
 
 
-def guess(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Summary:
-    """The table's summary, its columns' kinds settled as training would settle them.
+def guess(
+    config: TrainConfig, table: Table | None = None, show: Show | None = None
+) -> tuple[Summary, tuple[Relation, ...]]:
+    """The table's summary, its columns' kinds settled as training would settle them; relations.
 
     `table` stands in for the path in the settings. Free text is told, not refused. Raises
     `TableError` and `ConfigError` for whatever else cannot be trained on.
@@ -24,4 +28,5 @@ def guess(config: TrainConfig, table: Table | None = None, show: Show | None = N
         examined = examine(config, source)
         cluster.connect(config.workers)
         with cluster.own_errors():
-            return settled(config, examined, show, placeholder=True)[1]
+            summary = settled(config, examined, show, placeholder=True)[1]
+        return summary, related(config, summary).relations

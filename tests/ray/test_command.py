@@ -34,7 +34,9 @@ batch = 100
 LINES = (
     r"(summarise|encode|shuffle|train|save): [\d,]+ rows in [\d.]+ s( · .+)?",
     r"column +kind +codec +distinct +nulls +why",
-    r"[a-z-]+ +(number|category) +[a-z]+ +[\d,]+\+? +[\d,]+  .+",
+    r"[a-z-]+ +(number|category) +[a-z-]+ +[\d,]+\+? +[\d,]+  .+",
+    r"relations, kept in every sampled row:",
+    r"  '.+",
     r"resuming 'story' from epoch \d+ of 60",
     r"weights: those of epoch 60, the last; no rows were held out to choose by",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from raysynth import source
 from raysynth.config import TrainConfig, read_toml
 from raysynth.errors import TableError
+from raysynth.hashing import mix
 from raysynth.layout import Codes
 from raysynth.progress import Silent
 from raysynth.schema import Schema
@@ -187,6 +188,59 @@ def test_what_an_interrupted_call_encoded_is_used_as_it_is(
     assert again == codec
     assert rows == codes.rows < people.num_rows
     assert not (tmp_path / "work" / data.SPILLED).exists()
+
+
+# -- relations ------------------------------------------------------------------------------------
+
+
+def _broken_once(folder: Path) -> tuple[pa.Table, Path]:
+    """A table of more rows than its sample; a row that is not in it breaks two relations."""
+    rows = SAMPLE + 5_000
+    g = np.random.default_rng(0)
+    net, tax, day = g.integers(0, 900, rows), g.integers(0, 90, rows), g.integers(0, 4, rows)
+    gross, days = net + tax, [(day == n).astype(np.int64) for n in range(4)]
+    odd = int(mix(np.arange(rows, dtype=np.uint64), 0).argmax())
+    gross[odd] += 1
+    days[0][odd] = days[1][odd] = 1
+    columns = {f"is_{n}": flags for n, flags in enumerate(days)}
+    late = {"late": (day > 1).astype(np.int64), "twice": net}
+    table = pa.table({"net": net, "tax": tax, "gross": gross, **columns, **late})
+    pq.write_table(table, folder / "odd.parquet", row_group_size=9_000)
+    return table, folder / "odd.parquet"
+
+
+def test_a_relation_that_one_row_of_the_table_breaks_is_left_out(tmp_path: Path) -> None:
+    table, path = _broken_once(tmp_path)
+    codec, codes = _encoded(path, tmp_path / "work")
+    assert [relation.text for relation in codec.relations] == ["'twice' = 'net'"]
+    assert codes.rows == table.num_rows
+    core = codec.encode(table, np.arange(table.num_rows, dtype=np.uint64), SEED)
+    assert sorted(_bytes(codes)) == sorted(_bytes(core))
+    assert not (tmp_path / "work" / data.SPILLED).exists()
+
+
+def test_a_relation_that_was_asked_for_is_not_left_out_but_told(tmp_path: Path) -> None:
+    _, path = _broken_once(tmp_path)
+    wanted = [{"kind": "total", "columns": ["gross", "net", "tax"]}]
+    with pytest.raises(TableError, match=r"'gross' = 'net' \+ 'tax': 1 of 70,536 rows break it"):
+        _encoded(path, tmp_path / "work", relations=wanted)
+
+
+def test_relations_can_be_left_alone(tmp_path: Path) -> None:
+    g = np.random.default_rng(0)
+    table = pa.table({name: g.integers(0, 999, 600) for name in ("net", "tax", "twice")})
+    gross = pa.array(table.column("net").to_numpy() + table.column("tax").to_numpy())
+    path = _one_group(table.append_column("gross", gross), tmp_path)
+    kept = [
+        [r.text for r in _encoded(path, tmp_path / work, **settings)[0].relations]
+        for work, settings in (
+            ("a", {}),
+            ("b", {"relations": False}),
+            ("c", {"without_relations": ("tax",)}),
+        )
+    ]
+    assert kept[:2] == [["'gross' = 'net' + 'tax'"], []]
+    assert kept[2] == ["'net' <= 'gross'", "'gross' is coded as its distance from 'net'"]
 
 
 # -- tables that are no Parquet -------------------------------------------------------------------
