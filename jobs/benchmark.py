@@ -5,16 +5,18 @@
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
     python jobs/benchmark.py fidelity TABLE.parquet ... --family autoregressive --seeds 3
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
+    python jobs/benchmark.py paper --table grid --table asia --family autoregressive
 """
 
 import typer
-from benchmarks import fidelity, peers, scale, tables
+from benchmarks import fidelity, paper, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("tables")(tables.tables)
+app.command("paper")(paper.paper)
 
 
 if __name__ == "__main__":

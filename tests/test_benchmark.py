@@ -28,11 +28,12 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
     return import_module("benchmarks.tables")
 
 
-@pytest.mark.parametrize("command", [[], ["peers"], ["scale"], ["fidelity"], ["tables"]])
+@pytest.mark.parametrize("command", [[], ["peers"], ["scale"], ["fidelity"], ["tables"], ["paper"]])
 def test_help_works(command: list[str]) -> None:
     call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert all(word in done.stdout for word in command or ["peers", "scale", "fidelity", "tables"])
+    commands = ["peers", "scale", "fidelity", "tables", "paper"]
+    assert all(word in done.stdout for word in command or commands)
 
 
 def test_numbers_show_what_counts(figures: Any) -> None:

@@ -5,6 +5,10 @@
     quality.py     its judging half: both sides train, draw, and are judged by `raysynth.judge`
     scale.py       the command that measures reading and encoding over more and more rows
     streaming.py   its tasks: tiling, our stages on Ray, the same by pyarrow alone
+    paper.py       the command that repeats the benchmark of the CTGAN paper, cell by cell
+    mixtures.py    its Gaussian mixtures; bayes.py its Bayesian networks: rows and likelihoods
+    efficacy.py    its real tables, and what models learn from rows made like theirs
+    published.py   the paper's own figures, beside ours
     processes.py   CPU and memory of all the processes below one
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement

@@ -65,9 +65,11 @@ def spread(values: Sequence[float], unit: str = "") -> str:
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low}..{high})"
 
 
-def score(values: Sequence[float]) -> str:
-    """The mean, then the least and the most, to four places: '0.9312 (0.9280..0.9350)'."""
-    low, middle, high = (f"{value:.4f}" for value in (min(values), fmean(values), max(values)))
+def score(values: Sequence[float], places: int = 4) -> str:
+    """The mean, then the least and the most: '0.9312 (0.9280..0.9350)'."""
+    low, middle, high = (
+        f"{value:.{places}f}" for value in (min(values), fmean(values), max(values))
+    )
     return middle if low == high else f"{middle} ({low}..{high})"
 
 
