@@ -108,6 +108,7 @@ def encode(
     names = [coded.get(name, "-") for name in summary.schema.names]
     for line in (*outline.lines(summary, names), *outline.relations(found.relations)):
         show.say(line)
+    write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
     spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
     if broken.any():
         found = without(found, broken, summary.rows)
@@ -116,9 +117,9 @@ def encode(
             show.say(line)
         (work / SPILLED).remove()
         table = fit(config, summary, found.relations)
+        write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
         spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
         assert not broken.any(), "a relation was seen to hold, and some rows break it"
-    write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
     _sort(table, spilled, work, summary.rows, show)
     return table, summary.rows
 
