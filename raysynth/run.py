@@ -38,7 +38,7 @@ from raysynth.storage import Place, write_bytes
 from raysynth.summary import Summary
 from raysynth.table import TableCodec
 
-FORMAT = 1
+FORMAT = 2  # 2: table.json holds relations beside columns
 MANIFEST, WORK = "manifest.json", "work"
 
 
