@@ -7,7 +7,7 @@ A row of codes is a few small integers (mode, category) and a few float32 offset
 Shapes: B rows, K indices a row, S scalars a row, W dense width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -48,6 +48,11 @@ class Codes(NamedTuple):
     def take(self, rows: Tensor | slice) -> "Codes":
         """The codes of the rows at the positions `rows`."""
         return Codes(self.indices[rows], self.scalars[rows])
+
+    def pieces(self, rows: int) -> "Iterator[Codes]":
+        """The codes `rows` rows at a time, in order."""
+        for start in range(0, self.rows, rows):
+            yield self.take(slice(start, start + rows))
 
     def to(self, device: torch.device | str) -> "Codes":
         """The same codes on another device."""

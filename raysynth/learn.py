@@ -16,6 +16,8 @@ not choose (`chooses`) trains on all and keeps the last: its probes only tell.
 
 **A loss that is not finite** takes training back to where the epoch began, with half the rate, at
 most `HALVINGS` times.
+
+Longer than other files: the loop, and the whole state that it goes on from.
 """
 
 import json
@@ -143,10 +145,9 @@ def learn(
     while not ended(plan, best, epoch):
         epoch += 1
         losses, held = _epoch(model, layout, draw, windows, plan, epoch, table is not None)
-        alarm = ""
         if held is not None:
             losses |= _measured(model, held, plan, epoch, best, table)
-            alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
+        alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
         rows = plan.steps * plan.batch * parallel.workers()
         yield Epoch(epoch, rows, losses, ended(plan, best, epoch), alarm)
 
@@ -166,15 +167,14 @@ def _epoch(
     """
     device = next(model.parameters()).device
     state = capture(model, epoch - 1)
-    for halvings in range(HALVINGS + 1):
-        model.pace *= 0.5 ** min(halvings, 1)
+    for _ in range(HALVINGS + 1):
         sums, held = _steps(model, layout, draw, windows, plan, epoch, probed)
         losses = {name: float(total) / plan.steps for name, total in sums.items()}
         if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
             return losses, held
         pace = model.pace
         restore(model, state, "the epoch's beginning")
-        model.pace = pace
+        model.pace = pace / 2
     raise ArithmeticError(
         f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}), nor at {pace:.3g} times "
         "the learning rates; lower the learning rates and train again under another name"

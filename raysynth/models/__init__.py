@@ -124,6 +124,11 @@ class Family(Protocol):
         ...
 
 
+def passes(seen: int, rows: int, least: int, most: int) -> int:
+    """Passes over a table of so many rows that come to `seen` rows, of `least` to `most`."""
+    return max(least, min(most, round(seen / max(1, rows))))
+
+
 def names() -> tuple[str, ...]:
     """Names of every family, sorted."""
     return tuple(sorted(module.name for module in iter_modules(__path__)))

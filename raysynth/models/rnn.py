@@ -36,7 +36,7 @@ from torch.optim import AdamW
 from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel
+from raysynth.models import Encoding, TableModel, passes
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import scalar
 
@@ -77,7 +77,7 @@ def batch_rows(batch: int, config: Config) -> int:
 
 def epochs(rows: int) -> int:
     """As many as come to `SEEN` rows, within reason: few rows are soon known by heart."""
-    return max(2, min(100, round(SEEN / max(1, rows))))
+    return passes(SEEN, rows, 2, 100)
 
 
 class Model(TableModel):
@@ -145,8 +145,7 @@ class Model(TableModel):
         """Bits a row takes, the mean over `codes`."""
         self.eval()
         rows = max(1, SCORED // (len(self.columns) * self.config.hidden))
-        pieces = [codes.take(slice(at, at + rows)) for at in range(0, codes.rows, rows)]
-        return torch.cat([self.bits(piece).sum(0) for piece in pieces]).mean()
+        return torch.cat([self.bits(piece).sum(0) for piece in codes.pieces(rows)]).mean()
 
     def bits(self, codes: Codes, generator: Generator | None = None) -> Tensor:
         """Bits that each column takes given those before it, (D, B).

@@ -46,7 +46,7 @@ from torch.optim import Adam
 from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout, Span
-from raysynth.models import Encoding, TableModel
+from raysynth.models import Encoding, TableModel, passes
 from raysynth.networks import pick
 
 SLOPE = 0.2
@@ -106,7 +106,7 @@ def epochs(rows: int) -> int:
     The reference code calls 1,000 or 10,000 steps an epoch, whatever the rows, and takes 5 to 100
     of those. One of 10,000 already is an hour and a half of one CPU core on Adult.
     """
-    return max(1, min(300, round(SEEN / max(1, rows))))
+    return passes(SEEN, rows, 1, 300)
 
 
 class Past:

@@ -3,6 +3,8 @@
 Everything a training needs to resume lies in `work` inside the run folder (`claim`). The same
 command under the same name goes on where the last one stopped; when the run is saved, `work` is
 gone.
+
+Longer than other files: the driver's part of a training, and a worker's.
 """
 
 import json
