@@ -8,9 +8,9 @@ value at least `least` hold; *named* looks at the words of the column's name):
 3. Booleans, times and fractions are what their type says: a fraction is never an identifier. A date
    of birth stays a time, whose ends are cut where `least` lie beyond.
 4. Whole numbers: personal data (named, and of its form); codes (named zip or id, and mostly
-   shared); identifiers (a gapless sequence of distinct values, or named id and distinct or not
-   shared); flags (two values); codes (at most `FEW` values and named class, type, level, ...). Else
-   measures: education-num, counts, fnlwgt.
+   shared; by rank like measures where some are not); identifiers (a gapless sequence of distinct
+   values, or named id and distinct or not shared); flags (two values); codes (at most `FEW` values
+   and named class, type, level, ...). Else measures: education-num, counts, fnlwgt.
 5. Text: personal data (named, and of its form; e-mail addresses, card numbers, IPs and social
    security numbers by form alone); identifiers (UUIDs; distinct, without spaces, with digits or
    named id, and no fractions); free text (several words, mostly distinct); else categories.
@@ -63,7 +63,8 @@ def settle(
         kind = told.kind or ("personal" if told.personal else None)
         if kind is None:
             facts = Facts(part, least)
-            columns.append(replace(_guess(facts), codec=told.codec or _codec(part)))
+            guessed = _guess(facts)
+            columns.append(replace(guessed, codec=told.codec or _codec(part) or guessed.codec))
             if _unshared(columns[-1], facts):
                 alone.append(column.name)
         else:
@@ -140,7 +141,7 @@ def _guess_whole(facts: Facts) -> Column:
         return replace(column, kind="identifier", why="distinct, and named so")
     if facts.named(["zip", "postcode", "postal code", "plz"]) or facts.named_id:
         if facts.shared >= MOSTLY:
-            return replace(column, kind="category", why="codes that many share, by name")
+            return _as_codes(column, facts)
         if facts.named_id and not few:
             return replace(column, kind="identifier", why="named so, and few share one")
     if facts.distinct == 2:
@@ -171,6 +172,18 @@ def _guess_text(facts: Facts) -> Column:
         held = f"{facts.kept:,} held by {facts.least} or more"
         why = f"{why}, {held} ({facts.shared:.0%} of the rows)"
     return replace(column, kind="category", why=why)
+
+
+def _as_codes(column: Column, facts: Facts) -> Column:
+    """Codes: those that enough share, and of the others, where among the numbers they lie.
+
+    Pooled, as rare words are, a rare code would come back as any other, whatever the row says.
+    """
+    column = replace(column, kind="category", why="codes that many share, by name")
+    if facts.shared == 1:
+        return column
+    why = f"{column.why}; made up near their like where fewer than {facts.least} do"
+    return replace(column, codec="normal", why=why)
 
 
 def _as_personal(column: Column, form: str) -> Column:

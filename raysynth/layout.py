@@ -21,12 +21,17 @@ PartKind = Literal["scalar", "mode", "category"]
 class Part(NamedTuple):
     """One piece of a column's code: a scalar in [-1, 1], a mode, or a category out of `size`.
 
-    With the last `bare` of the modes the column's scalar is 0 and says nothing.
+    With the last `bare` of the modes the column's scalar is 0 and says nothing. `places` are what
+    it would say with the first of those: where on its scale their values lie. The index `pooled`
+    stands for what too few hold to be shown; a model learns it and draws another in its place, one
+    that fits the row, as decoding could not.
     """
 
     kind: PartKind
     size: int = 1
     bare: int = 0
+    places: tuple[float, ...] = ()
+    pooled: int | None = None
 
 
 class Codes(NamedTuple):
@@ -72,7 +77,7 @@ class Span:
     """Where one part of one column lies.
 
     `start` and `size` place it in the dense row; `slot` is its place among the scalars (kind
-    "scalar") or among the indices (the others). `bare` is as in `Part`.
+    "scalar") or among the indices (the others). `bare`, `places` and `pooled` are as in `Part`.
     """
 
     column: str
@@ -81,6 +86,8 @@ class Span:
     size: int
     slot: int
     bare: int = 0
+    places: tuple[float, ...] = ()
+    pooled: int | None = None
 
     @property
     def slice(self) -> slice:
@@ -114,6 +121,18 @@ class ColumnSpans:
     def scalar_of(self, codes: Codes) -> Tensor | None:
         """The scalar (B,) of each row, of a column that has one."""
         return None if self.scalar is None else codes.scalars[:, self.scalar.slot]
+
+    @property
+    def places(self) -> tuple[float, ...]:
+        """By index: where on the scalar's scale its value lies, 0 where the scalar says it."""
+        told = () if self.choice is None else self.choice.places
+        start = self.size - (0 if self.choice is None else self.choice.bare)
+        return (0.0,) * start + told + (0.0,) * (self.size - start - len(told))
+
+    @property
+    def pooled(self) -> int | None:
+        """The index that is never drawn, if there is one."""
+        return None if self.choice is None else self.choice.pooled
 
     def says(self, index: Tensor) -> Tensor:
         """Whether the scalar says something with each index (B,)."""
@@ -180,7 +199,8 @@ class Layout:
         for name, parts in columns:
             for part in parts:
                 scalar = part.kind == "scalar"
-                spans.append(Span(name, part.kind, start, part.size, slots[scalar], part.bare))
+                lies = (start, part.size, slots[scalar])
+                spans.append(Span(name, part.kind, *lies, part.bare, part.places, part.pooled))
                 slots[scalar] += 1
                 start += part.size
         return cls(tuple(spans))

@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from raysynth.layout import Codes, Layout
 
-FREQUENCIES = 4  # of sines and cosines of a scalar, each twice the one before
+FREQUENCIES = 7
+PLAIN = 8.0  # of sines and cosines of a scalar, each twice the one before
 FEATURES = 1 + 2 * FREQUENCIES
 NARROWEST = 1e-3  # standard deviation of a component, of scalars in [-1, 1]
 
@@ -48,6 +49,9 @@ def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:
     would never draw a rare category. On the transpose, as in `soften`.
     """
     values = logits.t().contiguous()
+    for span in layout.choices:
+        if span.pooled is not None:
+            values[span.start + span.pooled] = -torch.inf
     uniform = torch.rand(
         len(layout.choices), len(logits), device=logits.device, generator=generator
     )
@@ -75,10 +79,14 @@ def drawn(logits: Tensor, generator: Generator) -> Tensor:
 
 
 def waves(scalars: Tensor) -> Tensor:
-    """Scalars (...) in [-1, 1] with sines and cosines of them, (..., FEATURES)."""
+    """Scalars (...) in [-1, 1] with sines and cosines of them, (..., FEATURES).
+
+    Those of high frequencies are less high: detail counts once the rest is learned.
+    """
     powers = 2.0 ** torch.arange(FREQUENCIES, device=scalars.device)
     angles = scalars[..., None] * (math.pi * powers)
-    return torch.cat([5 * scalars[..., None], angles.sin(), angles.cos()], -1)
+    heights = (PLAIN / powers).clamp_max(1.0)
+    return torch.cat([5 * scalars[..., None], angles.sin() * heights, angles.cos() * heights], -1)
 
 
 def components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,8 @@ noted, of up to `ROWS` rows of each and of `COLUMNS` columns:
 
 - `marginals` and `pairs`: the means of `metrics.marginals` and `metrics.pairs`;
 - `detection`: that of `metrics.detection`; 0.5 is chance, and best;
-- `coverage`: the share of indices held by `SEEN` held-out rows or more that the model draws at all;
+- `coverage`: the share of indices held by `SEEN` held-out rows or more, but the pooled ones, that
+  the model draws at all;
 - `repeats`: the share of drawn rows that repeat another, less that of held-out ones; best at 0.
 
 `fidelity` is one number of them, the mean of marginals, pairs, coverage and 2 (1 - detection). It
@@ -67,6 +68,8 @@ def _coverage(layout: Layout, held: Codes, drawn: Codes) -> float:
             for codes in (held, drawn)
         ]
         there = counts[0] >= SEEN
+        if span.pooled is not None:
+            there[span.pooled] = False
         common += int(there.sum())
         missed += int((there & (counts[1] == 0)).sum())
     return 1 - missed / common if common else 1.0

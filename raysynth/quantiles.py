@@ -11,12 +11,39 @@ from numpy.typing import NDArray
 from raysynth.hashing import Floats
 from raysynth.numeric import distinct
 
+MOST = 1_000
+NEIGHBOURS = 10
+OFTEN = 3.0
 
-def heavy(floats: Floats, holders: NDArray[np.int64], least: int, share: float) -> Floats:
-    """Values (B,) of at least `share` of the rows that enough distinct holders have, ascending."""
+
+def heavy(
+    floats: Floats, holders: NDArray[np.int64], least: int, share: float, grid: float | None = None
+) -> Floats:
+    """Values of `floats` (B,) that `share` of the rows have, and `least` holders, ascending.
+
+    No more than the `MOST` most frequent ones. With `grid`, the step between values (0 for none),
+    those of fewer rows too that have `OFTEN` times what a step has on average between the
+    `NEIGHBOURS` distinct values on each side: prices in whole hundreds, codes, ratios like 2/3.
+    """
     points, place, counts = np.unique(floats, return_inverse=True, return_counts=True)
-    found = np.flatnonzero(counts >= share * len(floats))
-    return points[[i for i in found if distinct(holders[place == i]) >= least]]
+    enough = counts >= share * len(floats)
+    if grid is not None:
+        enough |= counts >= OFTEN * _around(points, counts, grid)
+    found = np.flatnonzero(enough & (counts >= least))
+    if distinct(holders) < len(holders):
+        found = np.array([i for i in found if distinct(holders[place == i]) >= least], np.int64)
+    return points[np.sort(found[np.argsort(-counts[found], kind="stable")][:MOST])]
+
+
+def _around(points: Floats, counts: NDArray[np.int64], grid: float) -> Floats:
+    """Rows of a step, on average, between the neighbours on each side of each point, without it."""
+    places, total = np.arange(len(points)), np.r_[0, counts.cumsum()]
+    first = np.maximum(places - NEIGHBOURS, 0)
+    last = np.minimum(places + NEIGHBOURS, len(points) - 1)
+    rows = total[last + 1] - total[first] - counts
+    if not grid:
+        return np.zeros(len(points))
+    return np.asarray(rows / np.maximum((points[last] - points[first]) / grid, 1))
 
 
 def cuts(

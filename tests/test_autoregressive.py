@@ -15,7 +15,7 @@ from torch import Generator
 from raysynth import draw
 from raysynth.layout import Bounds, Codes, Layout, Part
 from raysynth.learn import Plan, Resident, learn
-from raysynth.models.autoregressive import Config, Model
+from raysynth.models.autoregressive import Config, Model, epochs
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.sampler import Sampler
 
@@ -278,7 +278,7 @@ def test_what_is_filled_changes_with_what_is_known(seeded: Callable[[int], Gener
     codes.indices[1_000:, 0] = 2
     known = torch.tensor([[True, False, False]]).expand(2_000, -1)
     filled = model.fill(codes, known, seeded(0))
-    halves = [filled.scalars[rows, 1].numpy() for rows in (slice(1_000), slice(1_000, None))]
+    halves = [filled.scalars[rows, 0].numpy() for rows in (slice(1_000), slice(1_000, None))]
     assert stats.ks_2samp(*halves).pvalue < 1e-3
 
 
@@ -323,3 +323,29 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
         model.at(share)
         rates.append(model.optimizers[0].param_groups[0]["lr"] / model.config.rate)
     assert rates == pytest.approx([0.04, 0.52, 1, 0.5, 0], abs=1e-3)
+
+
+def test_what_is_pooled_is_learned_and_not_drawn(seeded: Callable[[int], Generator]) -> None:
+    model = small((Part("category", 4, pooled=3),), (Part("category", 2),))
+    model.biases[0].data = torch.tensor([0.0, 0.0, 0.0, 3.0])
+    drawn = model.sample(2_000, seeded(0)).indices[:, 0]
+    assert set(drawn.tolist()) == {0, 1, 2}
+    codes = Codes(torch.tensor([[3, 0]], dtype=torch.uint8), torch.empty(1, 0))
+    assert torch.isfinite(model.bits(codes)).all()
+
+
+def test_dropout_is_for_tables_that_would_be_known_by_heart() -> None:
+    model = small((Part("category", 2),), dropout=None)
+    shares = []
+    for rows in (1_000, 32_000, 320_000):
+        model.trains_on(rows)
+        shares.append(model.dropout)
+    assert shares == [0.5, 0.5, 0.05]
+    model = small((Part("category", 2),), dropout=0.3)
+    model.trains_on(1_000)
+    assert model.dropout == 0.3
+
+
+def test_large_tables_are_passed_over_less_often_and_seen_more() -> None:
+    passes = [epochs(rows) for rows in (100, 10_000, 32_000, 320_000, 32_000_000)]
+    assert passes == [100, 40, 12, 4, 2]

@@ -7,12 +7,42 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth.codecs import ColumnCodes, bins, constant, minmax, modes
+from raysynth import quantiles
+from raysynth.codecs import ColumnCodes, bins, constant, minmax, modes, normal
 from raysynth.errors import TableError
+from raysynth.layout import Part
 from raysynth.summary import Summary
 from tests.columns import as_floats, chance, summarised
 
 LEAST = 10
+
+
+# -- points -------------------------------------------------------------------------------------
+
+
+def test_points_are_found_by_what_lies_around_them() -> None:
+    generator = np.random.default_rng(0)
+    ages = generator.normal(50, 12, 20_000).round()  # all repeat, none stands out
+    prices = np.concatenate([generator.integers(1, 90, 15_000) * 100.0, np.arange(1, 9_000, 2.0)])
+    thirds = np.concatenate([generator.random(5_000), np.repeat(np.arange(1, 30) / 31, 12)])
+    holders = np.arange(20_000)
+    assert not len(quantiles.heavy(ages, holders, LEAST, 0.5, 1.0))
+    found = quantiles.heavy(prices, holders[: len(prices)], LEAST, 0.5, 1.0)
+    assert found.tolist() == [100.0 * n for n in range(1, 90)]
+    found = quantiles.heavy(thirds, holders[: len(thirds)], LEAST, 0.5, 0.0)
+    assert np.array_equal(found, np.arange(1, 30) / 31)
+    assert not len(quantiles.heavy(thirds, holders[: len(thirds)] // 2, LEAST, 0.5, 0.0)), (
+        "twelve rows of six holders"
+    )
+
+
+def test_points_lie_where_the_class_around_them_does() -> None:
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(0, 1, 20_000), np.repeat([-1.0, 0.0, 2.0], 500)])
+    codec = normal.Codec.fit(summarised(pa.array(values)))
+    assert codec.points == (-1, 0, 2)
+    (_, index) = codec.parts
+    assert np.allclose(np.array(index.places) * normal.REACH, codec.points, atol=0.05)
 
 
 # -- bins ---------------------------------------------------------------------------------------
@@ -101,7 +131,7 @@ def test_null_is_a_choice_where_there_are_enough(nulls: int) -> None:
     if nulls < LEAST:
         assert (codes.indices.shape[1], back.null_count, codec.index_of(None)) == (0, 0, None)
         return
-    assert codec.parts[1] == ("mode", 2, 1)
+    assert codec.parts[1] == Part("mode", 2, 1)
     assert codec.shares == pytest.approx((100 / 110, 10 / 110))
     assert (codec.index_of(None), codec.index_of(5)) == (1, None)
     assert back.is_null().equals(values.is_null())

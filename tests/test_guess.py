@@ -152,6 +152,15 @@ def test_integers_named_by_the_user_are_categories() -> None:
     assert settle(summarised(table, categories=["age"]))["age"].kind == "category"
 
 
+def test_codes_that_too_few_share_lie_where_their_number_does() -> None:
+    """Pooled, a rare article would come back as any other; by rank it is one that is near."""
+    rare = [*np.repeat(np.arange(0, 1_000, 20), 40), *range(1_001, 1_101)]
+    assert guessed("article id", rare).codec == "normal"
+    assert guessed("article id", rare).kind == "category"
+    assert guessed("article id", np.repeat(np.arange(50), 40)).codec is None
+    assert guessed("article id", [f"A{code}" for code in rare]).codec is None
+
+
 def test_the_guess_is_the_same_past_the_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample stands in for counts: nothing becomes an identifier or ceases to be one by it."""
     monkeypatch.setattr("raysynth.summary.COUNTED", 50)

@@ -182,7 +182,7 @@ def test_what_depends_is_learned(fit: Any) -> None:
     codec, codes = fit(table, "rnn")
     torch.manual_seed(0)
     model = Model(codec.layout, codec.shares, Config(hidden=64, mixtures=5, dropout=0.1))
-    for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 250, 30, 0)):
+    for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 250, 40, 0)):
         pass
     sampler = Sampler(model.eval(), codec, torch.device("cpu"))
     drawn = sampler.sample(2_000, seed=1).to_pandas()

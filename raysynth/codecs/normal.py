@@ -1,7 +1,9 @@
 """Numbers and times by normal scores: a value that many rows hold, or where a value ranks.
 
-A value that `share` of the rows or more hold is a **point** and comes back exactly. All others are
-of one class, whose scalar is their normal score: the quantile of the standard normal distribution
+A value that `share` of the rows or more hold is a **point** and comes back exactly; if `local`, so
+is one that stands out from its neighbours (`quantiles.heavy`), and of a category, whose numbers are
+codes, each of the most frequent is that `least` hold. All others are of
+one class, whose scalar is their normal score: the quantile of the standard normal distribution
 at the share of the class that lies below, divided by `REACH`. So a network sees every column,
 however skewed, as one standard normal stretch and some points.
 
@@ -19,6 +21,7 @@ within the width between its knots, by their share of the class, by that; then t
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +32,7 @@ from scipy.special import ndtr, ndtri
 from raysynth import spikes
 from raysynth.codecs import ColumnCodes, Stretches
 from raysynth.hashing import Chance, Floats
+from raysynth.layout import Part
 from raysynth.numeric import Scale, distinct, null_share
 from raysynth.quantiles import cuts, heavy
 from raysynth.summary import ColumnSummary
@@ -36,6 +40,7 @@ from raysynth.summary import ColumnSummary
 REACH = 5.0  # one row in 3.5 million lies past it
 KNOTS = 1_000
 SHARE = 0.003
+OUTERMOST = 0.7  # of a point: the class may have nobody on one side
 SPREAD = 0.98  # of a step: what lies at its edges would come back as the next value
 
 
@@ -55,7 +60,15 @@ class Codec(Stretches):
     nulls: float
 
     @classmethod
-    def fit(cls, column: ColumnSummary, *, least: int = 10, share: float = SHARE, **_: Any) -> Self:
+    def fit(
+        cls,
+        column: ColumnSummary,
+        *,
+        least: int = 10,
+        share: float = SHARE,
+        local: bool = True,
+        **_: Any,
+    ) -> Self:
         """Fit points and knots.
 
         Raises `TableError` where fewer than 2 `least` distinct holders have a value.
@@ -63,8 +76,11 @@ class Codec(Stretches):
         scale = Scale.fit(column, least)
         floats = scale.floats(column.sample)
         there = ~np.isnan(floats)
+        within = ~scale.past(column.sample)[there]
         floats, holders = floats[there], column.holders[there]
-        points = heavy(floats, holders, least, share)
+        if column.column.kind == "category":
+            share = 0.0
+        points = heavy(floats[within], holders[within], least, share, scale.grid if local else None)
         place = spikes.index(tuple(points), floats)
         rest, knots, below = place < 0, np.empty(0), np.empty(0)
         if distinct(holders[rest]) >= 2 * least:
@@ -79,6 +95,22 @@ class Codec(Stretches):
             tuple((weights / weights.sum()).tolist()),
             null_share(column, least),
         )
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The scalar, then the index, with the normal scores of the points."""
+        scalar, index = super().parts
+        return scalar, index._replace(places=tuple(self._places.tolist()))
+
+    @property
+    def _places(self) -> Floats:
+        """Scores of the points: by the class, or where there is none by their own ranks."""
+        if self.stretches:
+            ranks = np.interp(self.points, self.knots, self.below)
+        else:
+            weights = np.array(self.weights)
+            ranks = weights.cumsum() - weights / 2
+        return np.asarray(np.clip(ndtri(ranks) / REACH, -OUTERMOST, OUTERMOST))
 
     def encode(self, values: pa.Array, chance: Chance) -> ColumnCodes:
         """Index (B, 1) and normal score by `REACH` (B, 1), spread by `chance`."""

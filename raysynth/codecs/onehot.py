@@ -1,10 +1,10 @@
 """Categories and booleans: one index out of the values that enough rows share.
 
 A value that fewer than `least` hold (rows, or subjects where the table names them) is never written
-down: it is pooled. Pooled rows get an index of their own where there are enough of them; it decodes
-to a kept value drawn by frequency, as does any rare value where there are not. Null is a value like
-any other. However many values there are, the `most` frequent are kept and the rest pooled, so a
-model's width is bounded.
+down: it is pooled. Pooled rows get an index of their own where there are enough of them, for which
+models draw a kept value that fits the row (`layout.Part`); decoded all the same, it is one drawn by
+frequency, as is any rare value where there are not. Null is a value like any other. However many
+values there are, the `most` frequent are kept and the rest pooled, so a model's width is bounded.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,8 @@ class Codec:
     @property
     def parts(self) -> tuple[Part, ...]:
         """One category part."""
-        return (Part("category", len(self.shares)),)
+        pooled = len(self.values) if self.pooled else None
+        return (Part("category", len(self.shares), pooled=pooled),)
 
     @cached_property
     def shares(self) -> tuple[float, ...]:

@@ -29,6 +29,7 @@ class TableModel(nn.Module, ABC):
     chooses = True  # whether its best weights are kept; else its last, trained on all rows
     scores = False  # whether `score` tells anything
     fills = False  # whether `fill` does
+    averaging = 0  # weights are averaged over about the last one in so many steps; 0: they are not
 
     def score(self, codes: Codes) -> Tensor:
         """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.
@@ -36,6 +37,9 @@ class TableModel(nn.Module, ABC):
         Only families that say `scores` are asked.
         """
         raise NotImplementedError
+
+    def trains_on(self, rows: int) -> None:
+        """Told before training, or more of it, how many rows the table has."""
 
     def at(self, share: float) -> None:
         """Told before each step what share of the training is over, in [0, 1), for schedules.

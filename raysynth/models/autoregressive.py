@@ -25,7 +25,7 @@ Shapes: B rows, D columns, H width of the sum and of the hidden layers, M compon
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,7 +42,8 @@ from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.schema import quoted
 
-SEEN = 400_000
+SEEN, OF = 400_000, 32_000
+DROPPED, MOST_DROPPED = 16_000, 0.5
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
 NEVER = 1e-9  # a chance under this is none
@@ -60,7 +61,7 @@ class Config(BaseModel):
     batch: Width = 256
     hidden: Width | None = None  # of the sum and of both layers; 256, less for very many columns
     mixtures: Width = 10
-    dropout: Share = 0.5
+    dropout: Share | None = None  # `MOST_DROPPED`, or `DROPPED` by the table's rows where less
     rate: Annotated[float, Field(gt=0)] = 2e-3
     decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 5.0
@@ -84,8 +85,11 @@ def batch_rows(batch: int, config: Config) -> int:
 
 
 def epochs(rows: int) -> int:
-    """As many as come to `SEEN` rows, within reason: few rows are soon known by heart."""
-    return passes(SEEN, rows, 2, 100)
+    """As many as come to `SEEN` rows; of a table of more than `OF`, to more, by the square root.
+
+    Few rows are soon known by heart; in many there is more to learn.
+    """
+    return passes(round(SEEN * max(1.0, rows / OF) ** 0.5), rows, 2, 100)
 
 
 class Blocks(nn.Module):
@@ -115,14 +119,17 @@ class Model(TableModel):
     """All columns' networks, and their optimizer."""
 
     scores = fills = True
+    averaging = 10
     starts: Tensor
     numbered: Tensor
+    places: Tensor
 
     def __init__(
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
     ) -> None:
         super().__init__()
         self.layout, self.config = layout, config
+        self.dropout = MOST_DROPPED if config.dropout is None else config.dropout
         self.columns = layout.columns
         count, sizes = len(self.columns), sum(column.size for column in self.columns)
         self.width = width = config.hidden or _width(count)
@@ -133,6 +140,8 @@ class Model(TableModel):
             ("numbered", self.numbers),
         ):
             self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
+        lies = torch.tensor([place for column in self.columns for place in column.places])
+        self.register_buffer("places", lies, persistent=False)
         self.looked_up = nn.Embedding(sizes, width)
         self.waves = Blocks(max(1, len(numbers)), FEATURES, width)
         self.first, self.second = Blocks(count, width, width), Blocks(count, width, width)
@@ -152,6 +161,9 @@ class Model(TableModel):
         start = torch.cat([torch.zeros_like(spread), spread, torch.full_like(spread, -2.0)])
         self.mixture.bias.data.add_(start)
         self.mixture.weight.data.mul_(0.1)
+        # Of points that lie side by side much the same is to be said: a part that all share.
+        self.pointed = [i for i, c in enumerate(self.columns) if c.choice and c.choice.places]
+        self.along = nn.ParameterList(torch.zeros(width, FEATURES) for _ in self.pointed)
         self.optimizers = (
             AdamW(
                 self.parameters(),
@@ -163,6 +175,11 @@ class Model(TableModel):
         )
 
     # -- training ---------------------------------------------------------------------------
+
+    def trains_on(self, rows: int) -> None:
+        """Dropout is for tables that would be known by heart; it blurs what could be exact."""
+        if self.config.dropout is None:
+            self.dropout = min(MOST_DROPPED, DROPPED / max(1, rows))
 
     def at(self, share: float) -> None:
         """The rate rises while `warm` lasts and then falls to 0 along a cosine."""
@@ -214,10 +231,11 @@ class Model(TableModel):
         index = torch.stack([column.index(codes) for column in self.columns])
         hidden = self._hidden(self._before(self._added(codes, index), ahead), generator)
         # Unbound, not indexed: the backward pass of an index fills a tensor of all for each.
+        heads = [self._head(place) for place in range(len(index))]
         missed = [
             functional.cross_entropy(torch.addmm(bias, mine, head), asked, reduction="none")
             for mine, head, bias, asked in zip(
-                hidden.unbind(0), self.heads, self.biases, index, strict=True
+                hidden.unbind(0), heads, self.biases, index, strict=True
             )
         ]
         if self.numbers:
@@ -232,7 +250,20 @@ class Model(TableModel):
         if not self.numbers:
             return added
         scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        return added.index_add_(0, self.numbered, self.waves(waves(scalars)))
+        lies = scalars + self.places[index[self.numbered] + self.starts[self.numbered, None]]
+        return added.index_add_(0, self.numbered, self.waves(waves(lies)))
+
+    def _head(self, place: int) -> Tensor:
+        """A column's last layer, (H, n): of an index its own, and along the scale of its points."""
+        column, head = self.columns[place], cast("Tensor", self.heads[place])
+        if column.choice is None or place not in self.pointed:
+            return head
+        first = column.size - column.choice.bare
+        last = first + len(column.choice.places)
+        lies = waves(self.places[column.first + first : column.first + last])
+        shared = torch.mm(self.along[self.pointed.index(place)], lies.t())
+        added: Tensor = head + functional.pad(shared, (first, column.size - last))
+        return added
 
     def _before(self, added: Tensor, ahead: Tensor | None) -> Tensor:
         """The sum over the columns before each, (D, B, H); none of it rounds what is not there."""
@@ -251,7 +282,7 @@ class Model(TableModel):
 
         So each column is trained as if its units were drawn for it alone, for one draw a row.
         """
-        keep = 1 - self.config.dropout
+        keep = 1 - self.dropout
         if generator is None or keep == 1:
             return hidden
         kept = torch.rand(hidden.shape[1:], device=hidden.device, generator=generator) < keep
@@ -342,7 +373,9 @@ class Model(TableModel):
         column, codes, before = self.columns[place], rows.codes, rows.before
         hidden = functional.gelu(self.first.one(place, before))
         hidden += functional.gelu(self.second.one(place, hidden))
-        logits = torch.addmm(self.biases[place], hidden, self.heads[place])
+        logits = torch.addmm(self.biases[place], hidden, self._head(place))
+        if column.pooled is not None:
+            logits[:, column.pooled] = -torch.inf
         chance = torch.zeros(len(hidden), device=hidden.device)
         turn = None if column.scalar is None else self.numbers.index(place)
         mixed = None if turn is None else self.mixture.one(turn, hidden)
@@ -363,7 +396,7 @@ class Model(TableModel):
                 value[cut] = scalar_within(mixed[cut], lows[cut], highs[cut], generator)
             value = value.clamp(-1, 1) * column.says(index)
             codes.scalars[:, column.scalar.slot] = value
-            before += self.waves.one(turn, waves(value))
+            before += self.waves.one(turn, waves(value + self.places[index + column.first]))
         return chance
 
     def _inside(

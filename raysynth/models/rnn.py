@@ -84,6 +84,7 @@ class Model(TableModel):
     """The recurrence with what goes in and comes out at each column, and its optimizer."""
 
     scores = True
+    averaging = 10
     starts: Tensor
     numbered: Tensor
 
@@ -197,6 +198,8 @@ class Model(TableModel):
         for place, (column, head) in enumerate(zip(self.columns, self.heads, strict=True)):
             hidden, state = self.recurrence(seen[None], state)
             logits, parameters = head(hidden[0]).tensor_split([column.size], dim=1)
+            if column.pooled is not None:
+                logits[:, column.pooled] = -torch.inf
             index = drawn(logits, generator)
             seen = self.looked_up(index + column.first)
             if column.choice is not None:
