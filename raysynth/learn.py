@@ -14,6 +14,10 @@ no harm. With `patience`, one that has found none better for so many epochs ends
 would be held out that a probe says nothing, a family without a score trains on all. One that does
 not choose (`chooses`) trains on all and keeps the last: its probes only tell.
 
+**Averages.** Of a family that says so (`averaging`) the weights scored and kept are the mean over
+about the last tenth of the steps so far: as good, in the middle of a training, as those that its
+falling rate would end in there, so that one that is too long for its table costs time alone.
+
 **A loss that is not finite** takes training back to where the epoch began, with half the rate, at
 most `HALVINGS` times.
 
@@ -23,6 +27,7 @@ Longer than other files: the loop, and the whole state that it goes on from.
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,11 +111,16 @@ class Epoch:
 
 @dataclass
 class Best:
-    """The weights that scored lowest on held-out rows, and their epoch; none without a score."""
+    """The weights that scored lowest on held-out rows, and their epoch; none without a score.
+
+    `mean` is the running average of the weights, of a family that does (`averaging`): what is
+    scored.
+    """
 
     score: float = math.inf
     epoch: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
 
     def see(self, model: TableModel, score: float, epoch: int) -> None:
         """Keep the model's weights if no others scored as low."""
@@ -119,9 +129,32 @@ class Best:
             self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
 
     def put(self, model: TableModel) -> None:
-        """Have the model be the best, if there is one."""
-        if self.weights:
-            model.load_state_dict(self.weights)
+        """Have the model be the best, if there is one; else the average."""
+        if self.weights or self.mean:
+            model.load_state_dict(self.weights or self.mean)
+
+    @torch.no_grad()
+    def move(self, model: TableModel, steps: int) -> None:
+        """Move the average towards the model's weights, after so many steps in all."""
+        if not model.averaging:
+            return
+        share = (model.averaging + 1) / (steps + model.averaging)
+        for name, weight in model.state_dict().items():
+            if name not in self.mean or not weight.is_floating_point():
+                self.mean[name] = weight.detach().clone()
+            else:
+                self.mean[name].lerp_(weight, share)
+
+    @contextmanager
+    def averaged(self, model: TableModel) -> Iterator[None]:
+        """Have the model be the average, while this lasts."""
+        if not self.mean:
+            yield
+            return
+        own = {name: weight.clone() for name, weight in model.state_dict().items()}
+        model.load_state_dict(self.mean)
+        yield
+        model.load_state_dict(own)
 
 
 def learn(
@@ -141,12 +174,14 @@ def learn(
     """
     best = best or Best()
     parallel.join(model, model.optimizers)
+    model.trains_on(plan.rows)
     epoch = done
     while not ended(plan, best, epoch):
         epoch += 1
-        losses, held = _epoch(model, layout, draw, windows, plan, epoch, table is not None)
+        losses, held = _epoch(model, layout, draw, windows, plan, epoch, best, table is not None)
         if held is not None:
-            losses |= _measured(model, held, plan, epoch, best, table)
+            with best.averaged(model):
+                losses |= _measured(model, held, plan, epoch, best, table)
         alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
         rows = plan.steps * plan.batch * parallel.workers()
         yield Epoch(epoch, rows, losses, ended(plan, best, epoch), alarm)
@@ -159,6 +194,7 @@ def _epoch(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    best: Best,
     probed: bool,
 ) -> tuple[dict[str, float], Codes | None]:
     """Mean losses of an epoch, and the last window's rows held out.
@@ -166,14 +202,14 @@ def _epoch(
     Begun again at half the rate where a loss is not finite; `ArithmeticError` after `HALVINGS`.
     """
     device = next(model.parameters()).device
-    state = capture(model, epoch - 1)
+    state = capture(model, epoch - 1, best)
     for _ in range(HALVINGS + 1):
-        sums, held = _steps(model, layout, draw, windows, plan, epoch, probed)
+        sums, held = _steps(model, layout, draw, windows, plan, epoch, best, probed)
         losses = {name: float(total) / plan.steps for name, total in sums.items()}
         if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
             return losses, held
         pace = model.pace
-        restore(model, state, "the epoch's beginning")
+        restore(model, state, "the epoch's beginning", best)
         model.pace = pace / 2
     raise ArithmeticError(
         f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}), nor at {pace:.3g} times "
@@ -188,6 +224,7 @@ def _steps(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    best: Best,
     probed: bool,
 ) -> tuple[dict[str, Tensor], Codes | None]:
     """An epoch's steps: the sum of each loss, and the last window's rows held out."""
@@ -204,6 +241,7 @@ def _steps(
             model.at((epoch - 1 + number / plan.steps) / plan.epochs)
             for name, loss in model.step(batches, generator).items():
                 sums[name] = sums[name] + loss if name in sums else loss
+            best.move(model, (epoch - 1) * plan.steps + number + 1)
         taken = until
     return sums, held
 
@@ -263,7 +301,7 @@ def ended(plan: Plan, best: Best, epoch: int) -> bool:
 
 
 def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
-    """Weights, optimizers, epoch and the best weights as safetensors: all that resuming needs."""
+    """Weights, optimizers, epoch, best and average weights as safetensors: what resuming needs."""
     best = best or Best()
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for place, optimizer in enumerate(model.optimizers):
@@ -271,6 +309,7 @@ def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
             for name, tensor in state.items():
                 tensors[f"optimizer.{place}.{weight}.{name}"] = tensor
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
+    tensors |= {f"mean.{name}": tensor for name, tensor in best.mean.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = {"epoch": epoch, "pace": model.pace, "best": best.score, "best_epoch": best.epoch}
     return save(tensors, {name: json.dumps(value) for name, value in facts.items()})
@@ -289,7 +328,9 @@ def restore(model: TableModel, state: bytes, source: str, best: Best | None = No
     model.pace = float(json.loads(facts["pace"]))
     if best is not None:
         best.score, best.epoch = (json.loads(facts[name]) for name in ("best", "best_epoch"))
+        device = next(model.parameters()).device
         best.weights = _under("best.", tensors)
+        best.mean = {name: mean.to(device) for name, mean in _under("mean.", tensors).items()}
     for place, optimizer in enumerate(model.optimizers):
         found: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(f"optimizer.{place}.", tensors).items():
