@@ -202,6 +202,47 @@ def test_detection_pools_more_categories_than_a_learner_takes() -> None:
     assert detection.auc(table, odd, schema_of(table), seeded()) > 0.95
 
 
+@pytest.mark.parametrize("names", ["xycb", "xy", "cb", "x", "c"])
+def test_logistic_detection_of_the_same_distribution_is_chance(names: str) -> None:
+    real, synthetic = (mixed(1500, seed).select(list(names)) for seed in (1, 2))
+    found = detection.auc(real, synthetic, schema_of(real), seeded(), classifier="logistic")
+    assert 0.5 <= found < 0.54
+
+
+def test_logistic_detection_sees_columns_and_no_relation() -> None:
+    real = mixed(1500, seed=1, nulls=False)
+    schema = schema_of(real)
+
+    def told(synthetic: pa.Table) -> float:
+        return detection.auc(real, synthetic, schema, seeded(), classifier="logistic")
+
+    assert told(frames.permuted(real, seeded())) < 0.54
+    shifted = real.set_column(0, "x", pa.array(real["x"].to_numpy() + 1))
+    # One number between two normals a standard deviation apart; y, which follows it, tells more.
+    assert told(shifted) > 0.76
+    assert told(mixed(1500, seed=2)) > 0.6
+    assert told(real.set_column(2, "c", pa.array(["other"] * 1500))) == 1.0
+
+
+def test_logistic_detection_of_two_normals_by_hand() -> None:
+    real, synthetic = (pa.table({"n": seeded(s).normal(s, 1, 4000)}) for s in (0, 1))
+    found = detection.auc(real, synthetic, schema_of(real), seeded(), classifier="logistic")
+    # The chance that one exceeds the other: the normal distribution at 1 / sqrt(2).
+    assert found == pytest.approx(0.7602, abs=0.015)
+
+
+def test_logistic_detection_pools_categories_and_takes_hopeless_columns() -> None:
+    words = [f"w{i % 400}" for i in range(1200)]
+    gone = pa.array([None] * 1200, pa.float64())
+    table = pa.table({"c": words, "e": gone, "k": ["k"] * 1200, "n": [1e308, -1e308] * 600})
+    schema = schema_of(table)
+    assert detection.auc(table, table, schema, seeded(), classifier="logistic") == 0.5
+    odd = table.set_column(0, "c", pa.array(["w0"] * 1200))
+    assert detection.auc(table, odd, schema, seeded(), classifier="logistic") > 0.95
+    few = table.slice(0, 3)
+    assert 0.5 <= detection.auc(few, few, schema, seeded(), classifier="logistic") <= 1
+
+
 def test_utility_of_classes_and_of_numbers() -> None:
     train, test = mixed(1500, seed=1), mixed(1500, seed=2)
     schema = schema_of(train)
