@@ -6,49 +6,32 @@
   own, against `real`: what a generator scores that knows each column and no relation.
 
 All three are compared on the same number of rows: that of the smallest table, `ROWS` at most, drawn
-with a seed. Copies alone are counted over all rows, since a share does not grow with the rows that
-are looked up. The same tables, seed and library versions give the same report on any number of
-cores.
+with a seed; the nearest neighbours of `ASKED` of them are looked for among all. Copies alone are
+counted over all rows, since a share does not grow with the rows that are looked up. The same
+tables, seed and library versions give the same report on any number of cores.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from raysynth.errors import TableError
+from raysynth.figures import Figure, Score, figure
 from raysynth.frames import permuted, subsample
-from raysynth.metrics import copies, detection, marginals, pairs, utility
+from raysynth.metrics import copies, dcr, detection, marginals, pairs, precision, utility
 from raysynth.schema import Schema, select
 
-VERSION = 1
+VERSION = 2  # 2: alpha-precision, beta-recall, logistic detection and the DCR share
 ROWS = 20_000
+ASKED = 4_000  # a share of so many has a standard error of 0.008 at most
 FEWEST = 10  # rows: under this three folds and a shape say nothing
 
 K = TypeVar("K")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Score:
-    """One measurement taken three times; `ceiling` is None where no training rows were given."""
-
-    synthetic: float
-    ceiling: float | None
-    floor: float
-
-
-@dataclass(frozen=True)
-class Figure(Score):
-    """A score with its name, its unit, which way is better, and how to read it."""
-
-    name: str
-    unit: str
-    better: Literal["higher", "lower"]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +64,7 @@ class Report:
             "seed": self.seed,
             "target": self.target,
             "rows": dict(self.rows),
-            "figures": [asdict(figure) for figure in self.figures],
+            "figures": [asdict(one) for one in self.figures],
             "columns": [{"column": name, **asdict(s)} for name, s in self.columns.items()],
             "pairs": [{"columns": list(names), **asdict(s)} for names, s in self.pairs.items()],
             "worst_column": self.worst_column,
@@ -143,11 +126,15 @@ def judge(
     drawn = whole.cut(rows, seed)
     columns = _merged(drawn.three(lambda table: marginals.scores(drawn.real, table, schema)))
     trends = _merged(drawn.three(lambda table: pairs.scores(drawn.real, table, schema)))
-    figures = [_figure("shape", _mean(columns))]
-    figures += [_figure("trend", _mean(trends))] if trends else []
-    figures += [_figure("detection", _detected(drawn, schema, seed))]
+    figures = [figure("shape", _mean(columns))]
+    figures += [figure("trend", _mean(trends))] if trends else []
+    figures += _supported(drawn, schema, seed)
+    figures += [figure("detection", _detected(drawn, schema, seed, "trees"))]
+    figures += [figure("detection_logistic", _detected(drawn, schema, seed, "logistic"))]
     figures += _useful(drawn, schema, target, seed) if trends else []
-    figures += [_figure("copies", _copied(whole, source, schema))]
+    if drawn.ceiling is not None:
+        figures += [figure("dcr_share", _nearer(drawn, drawn.ceiling, schema, seed))]
+    figures += [figure("copies", _copied(whole, source, schema))]
     return Report(tuple(figures), columns, trends, counts | {"compared": rows}, target, seed)
 
 
@@ -181,12 +168,23 @@ def _mean(scores: Mapping[Any, Score]) -> Score:
     )
 
 
-def _detected(tables: _Tables, schema: Schema, seed: int) -> Score:
+def _supported(tables: _Tables, schema: Schema, seed: int) -> list[Figure]:
+    real = precision.Real.of(tables.real, schema, np.random.default_rng([seed, 7]), ASKED)
+    synthetic, ceiling, floor = tables.three(real.scores)
+    return [
+        figure(name, Score(mine, None if ceiling is None else ceiling[place], floor[place]))
+        for place, (name, mine) in enumerate(synthetic._asdict().items())
+    ]
+
+
+def _detected(
+    tables: _Tables, schema: Schema, seed: int, classifier: detection.Classifier
+) -> Score:
     # The same folds for all three, so that they differ by the tables alone.
     return Score(
         *tables.three(
             lambda table: detection.auc(
-                tables.real, table, schema, np.random.default_rng([seed, 5]), ROWS
+                tables.real, table, schema, np.random.default_rng([seed, 5]), ROWS, classifier
             )
         )
     )
@@ -199,11 +197,26 @@ def _useful(tables: _Tables, schema: Schema, target: str, seed: int) -> list[Fig
         )
     )
     score = Score(synthetic.score, None if ceiling is None else ceiling.score, floor.score)
-    figures = [_figure("utility", score, synthetic.unit)]
+    figures = [figure("utility", score, synthetic.unit)]
     if synthetic.f1 is not None and floor.f1 is not None:
         f1 = Score(synthetic.f1, None if ceiling is None else ceiling.f1, floor.f1)
-        figures.append(_figure("f1", f1))
+        figures.append(figure("f1", f1))
     return figures
+
+
+def _nearer(tables: _Tables, train: pa.Table, schema: Schema, seed: int) -> Score:
+    """The ceiling is of one half of `real`, held against training rows and the other half."""
+
+    def measure(rows: pa.Table, held: pa.Table) -> float:
+        return dcr.share(rows, train, held, schema, np.random.default_rng([seed, 8]), ASKED)
+
+    order = np.random.default_rng([seed, 9]).permutation(tables.real.num_rows)
+    fresh, held = (tables.real.take(half) for half in np.array_split(order, 2))
+    return Score(
+        measure(tables.synthetic, tables.real),
+        measure(fresh, held),
+        measure(tables.floor, tables.real),
+    )
 
 
 def _copied(tables: _Tables, source: pa.Table, schema: Schema) -> Score:
@@ -212,45 +225,4 @@ def _copied(tables: _Tables, source: pa.Table, schema: Schema) -> Score:
         copies.share(tables.synthetic, source, schema),
         None if tables.ceiling is None else copies.share(tables.real, source, schema),
         copies.share(tables.floor, source, schema),
-    )
-
-
-_UNITS = {"shape": "score", "trend": "score", "f1": "F1", "detection": "AUC", "copies": "share"}
-_NOTES = {
-    "shape": (
-        "How near each column's own distribution comes to the real one, 1 being the same, as a "
-        "mean over columns; the floor is high here, since it keeps every column and loses only "
-        "relations."
-    ),
-    "trend": (
-        "How near the relation of each two columns comes to the real one, 1 being the same, as a "
-        "mean over pairs."
-    ),
-    "detection": (
-        "How well a classifier tells these rows from real ones: 0.5 is not at all, 1 is always."
-    ),
-    "utility": (
-        "How well a model that learned from these rows predicts the target of real ones: chance "
-        "is 0.5 in AUC and 0 in R2, perfect is 1."
-    ),
-    "f1": (
-        "The same model's balance of precision and recall for the rarer of two classes (the mean "
-        "over classes where there are more), 1 being perfect."
-    ),
-    "copies": (
-        "The share of rows that equal a training row in every column; the ceiling is that share "
-        "among real rows, and much more than that means rows were remembered."
-    ),
-}
-
-
-def _figure(name: str, score: Score, unit: str | None = None) -> Figure:
-    return Figure(
-        score.synthetic,
-        score.ceiling,
-        score.floor,
-        name=name,
-        unit=unit or _UNITS[name],
-        better="lower" if name in ("detection", "copies") else "higher",
-        note=_NOTES[name],
     )

@@ -27,8 +27,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from raysynth.figures import Score
 from raysynth.frames import Floats, codes, floats
-from raysynth.judge import Report, Score
+from raysynth.judge import Report
 from raysynth.schema import Column, Schema, select
 
 SHARED = 10  # rows of the real table that share whatever is drawn or named

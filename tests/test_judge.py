@@ -36,8 +36,11 @@ def figures(report: Report) -> dict[str, dict[str, object]]:
 
 def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
     found = {figure.name: figure for figure in copied.figures}
-    assert list(found) == ["shape", "trend", "detection", "utility", "f1", "copies"]
-    for name in ("trend", "utility", "f1"):
+    assert list(found) == [
+        *("shape", "trend", "alpha_precision", "beta_recall", "detection", "detection_logistic"),
+        *("utility", "f1", "dcr_share", "copies"),
+    ]
+    for name in ("trend", "beta_recall", "utility", "f1"):
         assert found[name].ceiling is not None
         assert found[name].floor < found[name].ceiling
     assert found["detection"].floor > 0.9
@@ -45,11 +48,24 @@ def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
     assert found["copies"].synthetic == 1.0
     assert found["copies"].ceiling < 0.01
     assert found["shape"].floor > 0.97
+    assert found["alpha_precision"].synthetic > 0.95
+    assert found["beta_recall"].floor < 0.2
+    assert found["detection_logistic"].floor < 0.56
+
+
+def test_handing_out_training_rows_is_told_by_the_dcr_share(copied: Report) -> None:
+    found = {figure.name: figure for figure in copied.figures}["dcr_share"]
+    assert found.synthetic > 0.99
+    assert found.ceiling == pytest.approx(0.5, abs=0.04)
+    assert found.floor == pytest.approx(0.5, abs=0.04)
+    assert (found.unit, found.better) == ("share", "near 0.5")
+    assert "smoke test" in found.note
+    assert "proves nothing about privacy" in found.note
 
 
 def test_report_is_json_with_names_rows_and_the_worst(copied: Report) -> None:
     value = json.loads(json.dumps(copied.to_json(), allow_nan=False))
-    assert value["version"] == 1
+    assert value["version"] == 2
     assert value["target"] == "income"
     assert value["rows"] == {"synthetic": 4000, "real": 4000, "train": 4000, "compared": 4000}
     assert len(value["columns"]) == 15
@@ -83,6 +99,7 @@ def test_without_training_rows_there_is_no_ceiling() -> None:
     schema = Schema.infer(real.schema)
     report = judge(frames.permuted(real, np.random.default_rng(3)), real, None, schema)
     assert {figure.ceiling for figure in report.figures} == {None}
+    assert "dcr_share" not in {figure.name for figure in report.figures}
     assert report.rows["train"] is None
     assert figures(report)["shape"]["synthetic"] == pytest.approx(1.0)
     assert figures(judge(real, real, None, schema))["copies"]["synthetic"] == 1.0
@@ -91,7 +108,10 @@ def test_without_training_rows_there_is_no_ceiling() -> None:
 def test_one_column_has_no_trend_and_no_utility() -> None:
     table = pa.table({"b": [True, False, None] * 20})
     report = judge(table, table, table, Schema.infer(table.schema))
-    assert [figure.name for figure in report.figures] == ["shape", "detection", "copies"]
+    assert [figure.name for figure in report.figures] == [
+        *("shape", "alpha_precision", "beta_recall", "detection", "detection_logistic"),
+        *("dcr_share", "copies"),
+    ]
     assert report.worst_pair is None
     assert report.to_json()["worst_pair"] is None
 

@@ -1,0 +1,91 @@
+"""Figures of a report: a score beside ceiling and floor, its unit, and how to read it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "near 0.5"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measurement taken three times; `ceiling` is None where no training rows were given."""
+
+    synthetic: float
+    ceiling: float | None
+    floor: float
+
+
+@dataclass(frozen=True)
+class Figure(Score):
+    """A score with its name, its unit, which way is better, and how to read it."""
+
+    name: str
+    unit: str
+    better: Better
+    note: str
+
+
+def figure(name: str, score: Score, unit: str | None = None) -> Figure:
+    """The figure of that name, in `unit` if not in its own."""
+    return Figure(
+        score.synthetic,
+        score.ceiling,
+        score.floor,
+        name=name,
+        unit=unit or _UNITS.get(name, "score"),
+        better=_BETTER.get(name, "higher"),
+        note=_NOTES[name],
+    )
+
+
+_BETTER: dict[str, Better] = dict.fromkeys(("detection", "detection_logistic", "copies"), "lower")
+_BETTER["dcr_share"] = "near 0.5"
+_UNITS = {
+    "f1": "F1",
+    "detection": "AUC",
+    "detection_logistic": "AUC",
+    "copies": "share",
+    "dcr_share": "share",
+}
+_NOTES = {
+    "shape": (
+        "How near each column's own distribution comes to the real one, 1 being the same, as a "
+        "mean over columns; the floor is high here, since it keeps every column and loses only "
+        "relations."
+    ),
+    "trend": (
+        "How near the relation of each two columns comes to the real one, 1 being the same, as a "
+        "mean over pairs."
+    ),
+    "alpha_precision": (
+        "How evenly rows spread about the centre of the real ones, 1 being the same; it sees rows "
+        "that are far out, or too typical, and little else, so the floor is high."
+    ),
+    "beta_recall": (
+        "How many real rows have a synthetic one as near as their nearest real one; a perfect "
+        "generator has the ceiling, mostly about 0.5, and one that leaves rare rows out has less."
+    ),
+    "detection": (
+        "How well boosted trees tell these rows from real ones: 0.5 is not at all, 1 is always."
+    ),
+    "detection_logistic": (
+        "The same of a logistic regression, which sees columns one by one and no relation; the "
+        "floor is low here, and papers report 2 (1 - this)."
+    ),
+    "utility": (
+        "How well a model that learned from these rows predicts the target of real ones: chance "
+        "is 0.5 in AUC and 0 in R2, perfect is 1."
+    ),
+    "f1": (
+        "The same model's balance of precision and recall for the rarer of two classes (the mean "
+        "over classes where there are more), 1 being perfect."
+    ),
+    "dcr_share": (
+        "The share of rows nearer to a training row than to any of as many held-out rows; much "
+        "over 0.5 means rows were remembered. A smoke test: 0.5 proves nothing about privacy."
+    ),
+    "copies": (
+        "The share of rows that equal a training row in every column; the ceiling is that share "
+        "among real rows, and much more than that means rows were remembered."
+    ),
+}
