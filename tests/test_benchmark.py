@@ -4,6 +4,7 @@ import datetime as dt
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,17 @@ def test_a_value_is_looked_for_as_text_files_hold_it(tables: Any) -> None:
     assert list(tables.forms(dt.date(1971, 3, 14))) == [b"1971-03-14"]
     noon = dt.datetime(1971, 3, 14, 12, 34, 56, tzinfo=dt.UTC)
     assert list(tables.forms(noon)) == [b"1971-03-14 12:34:56+00:00", b"37802096000000"]
+
+
+def test_our_side_imports_this_repository_whatever_is_installed(
+    figures: Any, tmp_path: Path
+) -> None:
+    sides = import_module("benchmarks.sides")
+    told = "import importlib.util as u, json, sys; path = sys.argv[3]\n"
+    told += "open(path, 'w').write(json.dumps({'at': u.find_spec('raysynth').origin}))\n"
+    (tmp_path / "told.py").write_text(told)
+    (tmp_path / "raysynth").mkdir()
+    (tmp_path / "raysynth" / "__init__.py").touch()
+    ours = sides.ours()
+    side = replace(ours, module="told", paths=(*ours.paths, tmp_path))
+    assert Path(side.run("", 1)["at"]) == JOBS.parent / "raysynth" / "__init__.py"

@@ -21,7 +21,6 @@ Departures from the paper, beside those of `mixtures` and `efficacy`:
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -72,7 +71,7 @@ SETS: dict[str, Callable[[Path], Known]] = {
     "intrusion": efficacy.intrusion,
     "news": efficacy.news,
 }
-SIDE = replace(sides.ours(), paths=(sides.JOBS.parent,))  # of this repository, wherever we stand
+SIDE = sides.ours()
 
 
 class Cell(NamedTuple):

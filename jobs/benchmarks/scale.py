@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -57,7 +58,7 @@ def scale(
     def say(line: str) -> None:
         log.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    side = sides.Side("ours", sides.ours().python, "benchmarks.streaming", (sides.JOBS.parent,))
+    side = replace(sides.ours(), module="benchmarks.streaming")
     folder.mkdir(parents=True, exist_ok=True)
     facts = peers.read_with((sides.ours(),), {"tiled": ", ".join(map(str, table or [ADULT]))})
     console.print_json(data=facts)

@@ -25,7 +25,7 @@ _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY
 
 @dataclass(frozen=True)
 class Side:
-    """A Python, the module whose tasks it runs, and folders it may import from beside `jobs`."""
+    """A Python, the module whose tasks it runs, and folders it imports from before `jobs`."""
 
     name: str
     python: Path
@@ -41,8 +41,8 @@ class Side:
 
 
 def ours() -> Side:
-    """Our side: this very Python."""
-    return Side("ours", Path(sys.executable), "benchmarks.ours")
+    """Our side: this very Python, and this repository, whichever raysynth is installed."""
+    return Side("ours", Path(sys.executable), "benchmarks.ours", (JOBS.parent,))
 
 
 def limits() -> Side:
@@ -124,7 +124,7 @@ def _run(
     threads = str(settings.get("threads", 1))
     environment = os.environ | dict.fromkeys(_THREADED, threads)
     # Safe path: the folder we stand in, a checkout of raysynth perhaps, is nothing to the peer.
-    places = os.pathsep.join(map(str, (JOBS, *paths)))
+    places = os.pathsep.join(map(str, (*paths, JOBS)))
     environment |= {"PYTHONPATH": places, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
