@@ -3,12 +3,17 @@
     python jobs/benchmark.py peers --table jobs/data/adult_train.parquet \
         --test jobs/data/adult_test.parquet --epochs 100 --repeats 3 --out .benchmark/peers.json
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
-    python jobs/benchmark.py fidelity TABLE.parquet ... --family autoregressive --seeds 3
+    python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
 """
 
+import sys
+from pathlib import Path
+
 import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
 from benchmarks import fidelity, paper, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")

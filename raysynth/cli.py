@@ -116,7 +116,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a generator on TABLE. Repeating an interrupted command resumes it."""
-    model = dict(map(_assignment, setting or []))
+    model = dict(map(assignment, setting or []))
     if batch is not None:
         model["batch"] = batch
     given = {
@@ -357,7 +357,8 @@ def _find(run: str, storage: str) -> Any:
     return inside if inside.exists() else place
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """The key and the value, JSON or else text, of a --set. Raises `ConfigError`."""
     key, found, value = text.partition("=")
     if not found:
         raise ConfigError(f"--set: expected KEY=VALUE, got no '=' in '{key}'")

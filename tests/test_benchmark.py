@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 JOBS = Path(__file__).parent.parent / "jobs"
 
@@ -27,6 +29,67 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
 def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(JOBS)
     return import_module("benchmarks.tables")
+
+
+@pytest.fixture
+def fidelity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, list[Any]]:
+    """Runs the command on Adult's test rows, without training; and the cells that it did so."""
+    monkeypatch.syspath_prepend(JOBS)
+    module, cells = import_module("benchmarks.fidelity"), []
+    facts = {"commit": "c", "versions": {}}
+    monkeypatch.setattr(module.peers, "read_with", lambda *_: facts)
+
+    def entry(path: Path, test: Path | None, cell: Any) -> dict[str, Any]:
+        cells.append(cell)
+        figure = {"name": "trend", "unit": "score", "better": "higher"}
+        figure |= {"synthetic": 0.5 + cell.seed / 10, "ceiling": None, "floor": 0.25}
+        about = {"table": cell.table, "family": cell.family, "seed": cell.seed}
+        spent = {what: {"wall_s": 2.0} for what in ("train", "sample")}
+        report = {"figures": [figure]}
+        return {**about, "cell": cell._asdict(), "spent": spent, "report": report}
+
+    monkeypatch.setattr(module, "_entry", entry)
+    app = typer.Typer()
+    app.command()(module.fidelity)
+    words = [str(JOBS / "data" / "adult_test.parquet"), "--out", str(tmp_path / "f" / "out.json")]
+
+    def run(*more: str) -> Any:
+        return CliRunner().invoke(app, [*words, *more])
+
+    return run, cells
+
+
+def test_fidelity_goes_on_where_it_was_stopped(fidelity: Any, monkeypatch: Any) -> None:
+    run, cells = fidelity
+    words = ("--family", "rnn", "--family", "ctgan", "--seeds")
+    first = run(*words, "1")
+    assert first.exit_code == 0, first.output
+    both = run(*words, "2")
+    assert [(cell.family, cell.seed) for cell in cells] == [
+        *(("rnn", 0), ("ctgan", 0)),
+        *(("rnn", 1), ("ctgan", 1)),
+    ]
+    for part in ("0.5500 (0.5000..0.6000)", "0.2500", "trend (score)", "train (s)"):
+        assert part in both.output
+    run(*words, "2")
+    assert len(cells) == 4
+    for more in (("--rows", "100"), ("--epochs", "3"), ("--set", "batch=100")):
+        run(*words, "2", *more)
+    assert [(cell.rows, cell.epochs, cell.model) for cell in cells[4::4]] == [
+        (100, None, "{}"),
+        (None, 3, "{}"),
+        (None, None, '{"batch": 100}'),
+    ]
+    monkeypatch.setattr(import_module("benchmarks.fidelity"), "_source", lambda _: "another")
+    run(*words, "2")
+    assert len(cells) == 20
+
+
+def test_fidelity_refuses_what_a_family_does_not_know(fidelity: Any) -> None:
+    run, cells = fidelity
+    assert run("--family", "rnn", "--set", "hiden=3").exit_code == 2
+    assert run("--family", "gan").exit_code == 2
+    assert not cells
 
 
 @pytest.mark.parametrize("command", [[], ["peers"], ["scale"], ["fidelity"], ["tables"], ["paper"]])

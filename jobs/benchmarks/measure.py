@@ -41,6 +41,14 @@ def main(tasks: Mapping[str, Task]) -> None:
     Path(result).write_text(json.dumps(tasks[name](values)))
 
 
+def write(out: Path, found: Result) -> None:
+    """Whole or not at all: a benchmark of days may be stopped at any time."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f"{out.name}.part")
+    part.write_text(json.dumps(found, indent=1))
+    part.replace(out)
+
+
 def cpu_s() -> float:
     """CPU seconds, user and system, of this process and of its children that ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -101,7 +101,11 @@ def synthesise(settings: Settings) -> Result:
 def _config(settings: Settings) -> TrainConfig:
     facts = {name: settings[name] for name in ("table", "epochs", "seed")}
     return TrainConfig(
-        **facts, family=settings.get("family", PEERS), storage=settings["folder"], name="ours"
+        **facts,
+        family=settings.get("family", PEERS),
+        model=settings.get("model", {}),
+        storage=settings["folder"],
+        name="ours",
     )
 
 

@@ -34,6 +34,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from benchmarks import bayes, efficacy, mixtures, peers, sides
+from benchmarks.measure import write
 from benchmarks.published import shown
 from benchmarks.quality import THREADS
 from raysynth import models
@@ -137,7 +138,7 @@ def paper(
         say(f"{cell.table}, {cell.family}, seed {cell.seed}: {entry.get('failed', 'done')}")
         if "failed" not in entry:
             held.append({**cell._asdict(), **entry, "commit": facts["commit"]})
-            _write(out, {**facts, "cells": held})
+            write(out, {**facts, "cells": held})
     entries = {_cell(entry): entry for entry in held}
     chosen = [entries[cell] for cell in wanted if cell in entries]
     console.print(*shown(chosen))
@@ -158,14 +159,6 @@ def _known(chosen: list[str] | None, names: tuple[str, ...], option: str) -> lis
             f"{wrong[0]}: expected one of {', '.join(names)}", None, None, option
         )
     return [name for name in names if name in (chosen or names)]
-
-
-def _write(out: Path, found: Entry) -> None:
-    """Whole or not at all: a benchmark of days may be stopped at any time."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    part.write_text(json.dumps(found, indent=1))
-    part.replace(out)
 
 
 def _cell(entry: Entry) -> Cell:
