@@ -10,6 +10,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from raysynth.frames import Floats, codes, floats
 from raysynth.schema import Column
@@ -65,6 +67,23 @@ def draw(column: Column, real: pa.Table, synthetic: pa.Table) -> Drawing:
         left_out = put(figure, column, real, synthetic)
         svg = _svg(figure) if figure.axes else Markup("")
     return Drawing(column.name, svg, left_out)
+
+
+def curve(points: Mapping[int, float], kept: int | None) -> Markup:
+    """A figure by epoch as a line; across it, another where the epoch `kept` is."""
+    figure = Figure(figsize=(3.3, 1.9), layout="constrained")
+    with mpl.rc_context(_STYLE):
+        axes = figure.add_subplot()
+        axes.plot(list(points), list(points.values()), color=_SYNTHETIC, linewidth=1.5)
+        if kept is not None:
+            axes.axvline(kept, color=_INK, linewidth=0.8, linestyle=(0, (3, 2)))
+            if kept in points:
+                axes.plot([kept], [points[kept]], "o", color=_INK, markersize=4)
+        axes.set_xlabel("epoch")
+        _plain(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.locator_params(axis="y", nbins=5)
+        return _svg(figure)
 
 
 def _histogram(figure: Figure, column: Column, real: pa.Table, synthetic: pa.Table) -> str:

@@ -5,18 +5,42 @@ a real table may show), and the page's own policy forbids every request. Values 
 it through an escaping template or as escaped SVG text.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import pyarrow as pa
+from markupsafe import Markup
 
 from raysynth.figures import Score
 from raysynth.judge import Report
-from raysynth.plots import SHARED, draw
+from raysynth.plots import SHARED, curve, draw
 from raysynth.schema import Schema, select
 
 COLUMNS = 60  # plots in a report
+
+
+MEASURED = {
+    "fidelity": (
+        "A quick look at rows drawn beside real ones, by columns, pairs, categories covered and a "
+        "detector: higher is nearer. It ranks the epochs of one training and no more."
+    ),
+    "held": (
+        "Bits that a held-out row costs under the model, its negative log-likelihood: fewer is "
+        "better. Where it rises again, the model has begun to learn its rows by heart."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A figure over the epochs of a training, and what it means."""
+
+    name: str
+    svg: Markup
+    note: str
+    value: float | None  # of the weights kept
 
 
 @dataclass(frozen=True)
@@ -34,12 +58,15 @@ def html(
     real: pa.Table,
     schema: Schema,
     title: str = "Synthetic table report",
+    epochs: Sequence[Mapping[str, float]] = (),
+    kept: int | None = None,
 ) -> str:
     """The report with plots of both tables, as one page of HTML.
 
-    `synthetic` and `real` are the tables that `report` was made from. The first `COLUMNS` columns
-    are drawn, of those that are modelled. Raises `TableError` for columns that are missing or of
-    another type.
+    `synthetic` and `real` are the tables that `report` was made from, `epochs` is what was measured
+    while their generator trained, and `kept` the epoch, from 1, whose weights drew them. The first
+    `COLUMNS` columns are drawn, of those that are modelled. Raises `TableError` for columns that
+    are missing or of another type.
     """
     schema = schema.modelled
     synthetic, real = select(synthetic, schema), select(real, schema)
@@ -54,12 +81,26 @@ def html(
         title=title,
         report=report,
         reading=_reading(report),
+        curves=_curves(epochs, kept),
+        epochs=len(epochs),
+        kept=kept,
         drawings=[draw(column, real, synthetic) for column in drawn],
         names=names,
         matrix=[[_cell(report, one, other) for other in names] for one in names],
         hidden=len(schema.columns) - len(drawn),
         shared=SHARED,
     )
+
+
+def _curves(epochs: Sequence[Mapping[str, float]], kept: int | None) -> list[_Curve]:
+    """Of each figure that was measured after two epochs or more, so that there is a line."""
+    found = []
+    for name, note in MEASURED.items():
+        points = {int(epoch["epoch"]): epoch[name] for epoch in epochs if name in epoch}
+        if len(points) > 1:
+            value = None if kept is None else points.get(kept)
+            found.append(_Curve(name, curve(points, kept), note, value))
+    return found
 
 
 def _number(value: float | None) -> str:

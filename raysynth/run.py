@@ -4,7 +4,7 @@
     schema.json          columns and types
     table.json           relations and fitted codecs; no value that fewer than `least` rows share
     weights.safetensors  the model
-    losses.jsonl         mean losses of every epoch
+    losses.jsonl         mean losses of every epoch, and what was measured of the model after it
     manifest.json        sizes and hashes of the files above, written last
 
 No manifest, no run. Nothing here is a pickle. While training goes on, `work/` holds what it needs
@@ -58,6 +58,17 @@ class Run:
     def rows(self) -> int:
         """Rows trained on."""
         return int(self.manifest["rows"])
+
+    @property
+    def kept(self) -> int | None:
+        """The epoch whose weights these are, from 1; None in a run that does not say."""
+        found: int | None = self.manifest.get("kept")
+        return found
+
+    @cached_property
+    def losses(self) -> list[dict[str, float]]:
+        """What was told of each epoch: its number, its losses, what was measured after it."""
+        return [json.loads(line) for line in _read(self.place, "losses.jsonl").splitlines()]
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -129,9 +140,14 @@ def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "
 
 
 def save_run(
-    config: TrainConfig, table: TableCodec, model: TableModel, losses: str, rows: int
+    config: TrainConfig,
+    table: TableCodec,
+    model: TableModel,
+    losses: str,
+    rows: int,
+    kept: int | None = None,
 ) -> Run:
-    """Write the run folder, manifest last, and open it.
+    """Write the run folder, manifest last, and open it. The weights are those of epoch `kept`.
 
     Raises `StorageError` where it cannot be written; a training can then still resume.
     """
@@ -152,6 +168,7 @@ def save_run(
         "family": config.family,
         "rows": rows,
         "epochs": len(losses.splitlines()),
+        "kept": kept,
         "files": {name: entry(data) for name, data in files.items()},
     }
     work = config.place / WORK

@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ def hostile(rows: int = 400, seed: int = 0) -> pa.Table:
     )
 
 
-def page(synthetic: pa.Table, real: pa.Table, **options: str) -> str:
+def page(synthetic: pa.Table, real: pa.Table, **options: Any) -> str:
     schema = Schema.infer(real.schema)
     return html(judge(synthetic, real, None, schema), synthetic, real, schema, **options)
 
@@ -140,3 +141,59 @@ def test_at_most_sixty_columns_are_drawn() -> None:
     found = page(table, table)
     assert found.count("<svg") == 60
     assert "2 more columns" in found
+
+
+EPOCHS = [
+    {"epoch": 1, "rows": 400, "loss": 3.0, "held": 9.5},
+    {"epoch": 2, "rows": 400, "loss": 2.0, "held": 8.25, "fidelity": 0.5},
+    {"epoch": 3, "rows": 400, "loss": 1.0, "held": 8.5},
+    {"epoch": 4, "rows": 400, "loss": 1.0, "held": 8.75, "fidelity": 0.625},
+]
+
+
+def test_what_was_measured_while_training_is_drawn_and_the_kept_epoch_marked() -> None:
+    table = pa.table({"b": [True, False] * 20})
+    plain = page(table, table)
+    assert "<h2>Training</h2>" not in plain
+    assert page(table, table, epochs=EPOCHS[:1], kept=1) == plain
+    assert page(table, table, epochs=[{"epoch": k, "loss": 1.0} for k in (1, 2)], kept=2) == plain
+    found = page(table, table, epochs=EPOCHS, kept=2)
+    assert "for 4 epochs" in found
+    assert "those of epoch 2" in found
+    assert found.count("<svg") == plain.count("<svg") + 2
+    told = re.findall(r"<span>(fidelity|held)</span><small>([0-9.]+)</small>", found)
+    assert told == [("fidelity", "0.500"), ("held", "8.250")]
+    assert "It ranks the epochs of one training" in found
+    assert "Bits that a held-out row costs" in found
+    tags = {tag for tag, _ in Elements(found).found}
+    assert not tags & {"script", "img", "link"}
+
+
+def test_the_line_and_its_mark_lie_where_the_epochs_are() -> None:
+    def drawn(epochs: list[dict[str, float]], kept: int | None) -> tuple[Any, Any, Any]:
+        """The line's points, where the mark across it is, and the mark on it."""
+        table = pa.table({"b": [True, False] * 20})
+        found = page(table, table, epochs=epochs, kept=kept)
+        svg = found.split("<h2>Training</h2>")[1].split("</svg>")[0]
+        line = re.search(r'd="([^"]+)"[^>]*stroke: var\(--synthetic\)', svg)
+        dashed = re.search(r'd="M ([-0-9.]+) [^"]*"[^>]*stroke-dasharray', svg)
+        dot = re.search(r'<use [^>]*x="([-0-9.]+)" y="([-0-9.]+)"[^>]*fill: var\(--ink\)', svg)
+        assert line is not None
+        numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", line[1])]
+        return (
+            [*zip(numbers[::2], numbers[1::2], strict=True)],
+            dashed and float(dashed[1]),
+            dot and tuple(map(float, dot.groups())),
+        )
+
+    epochs = [{"epoch": k, "fidelity": f} for k, f in ((1, 0.2), (2, 0.6), (4, 0.5))]
+    points, dashed, dot = drawn(epochs, 2)
+    assert dot == pytest.approx(points[1], abs=0.01)
+    assert dashed == pytest.approx(points[1][0], abs=0.01)
+    assert points[1][1] < points[2][1] < points[0][1]
+    assert points[2][0] - points[1][0] == pytest.approx(2 * (points[1][0] - points[0][0]), abs=0.01)
+    assert drawn(epochs, None)[1:] == (None, None)
+    # An epoch that was not measured has no point, but a place.
+    _, dashed, dot = drawn(epochs, 3)
+    assert dot is None
+    assert dashed == pytest.approx((points[1][0] + points[2][0]) / 2, abs=0.01)

@@ -116,6 +116,15 @@ def test_a_saved_run_has_no_work_folder(trained: Run, tmp_path: Path) -> None:
     assert sorted(file.name for file in run.path.iterdir()) == sorted([*FILES, MANIFEST])
 
 
+def test_a_run_tells_its_epochs_and_which_of_them_was_kept(trained: Run, tmp_path: Path) -> None:
+    config = trained.config.model_copy(update={"storage": str(tmp_path), "name": "told"})
+    lines = '{"epoch": 1, "held": 2.5}\n{"epoch": 2, "held": 3.0}\n'
+    run = save_run(config, trained.table, trained.model(), lines, trained.rows, 1)
+    assert open_run(run.path).kept == 1
+    assert run.losses == [{"epoch": 1, "held": 2.5}, {"epoch": 2, "held": 3.0}]
+    assert trained.kept is None
+
+
 def test_a_full_disk_loses_nothing_that_resuming_needs(trained: Run, tiny_disk: Path) -> None:
     config = trained.config.model_copy(
         update={"storage": str(tiny_disk), "name": "full", "model": {"generator": [300, 300]}}

@@ -146,7 +146,8 @@ def _train(settings: Settings, ticks: Ticks) -> Plan:
         facts = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
         lines.append(json.dumps(facts) + "\n")
     best.put(model)
-    save_run(_config(settings), codec, model, "".join(lines), codes.rows)
+    kept = best.epoch or len(lines)
+    save_run(_config(settings), codec, model, "".join(lines), codes.rows, kept)
     return plan
 
 

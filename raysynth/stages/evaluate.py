@@ -49,7 +49,7 @@ def evaluate(
     with show.phase("judge", rows) as phase:
         report = judge(synthetic, real, train, schema, target, seed)
         title = f"{run.place.name}: {run.config.family} on {run.rows:,} rows"
-        page = html(report, synthetic, real, schema, title=title)
+        page = html(report, synthetic, real, schema, title, run.losses, run.kept)
         phase.at(rows)
     data = json.dumps(report.to_json(), indent=1)
     add_files(run, {JSON: data.encode(), HTML: page.encode()})

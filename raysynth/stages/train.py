@@ -76,7 +76,7 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
                 )
             best.put(model)
             show.say(_kept(best, last))
-            run = save_run(config, codecs, model, last.losses, rows)
+            run = save_run(config, codecs, model, last.losses, rows, best.epoch or last.epoch)
             phase.at(rows, str(run.place))
     return run
 
