@@ -71,7 +71,7 @@ def tables(
     """
     log, console = Console(stderr=True), Console()
     if not console.is_terminal:
-        console.width = 140
+        console.width = 220
 
     def say(line: str) -> None:
         log.print(line, highlight=False, markup=False, soft_wrap=True)
