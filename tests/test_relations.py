@@ -247,6 +247,16 @@ def test_adults_years_of_schooling_follow_from_its_degree(adult: pa.Table) -> No
     assert pairs == real
 
 
+def test_decimals_of_few_digits_can_be_0_together() -> None:
+    g = np.random.default_rng(0)
+    count = g.integers(0, 9, ROWS)
+    price = pa.array(np.where(count == 0, 0, g.integers(1, 900, ROWS)) / 100.0)
+    codec = coded(pa.table({"count": count, "price": price.cast(pa.decimal128(3, 2))}))
+    assert "'price' is 0 exactly where 'count' is" in {r.text for r in codec.relations}
+    assert_kept(codec, decoded(codec))
+    assert bounds_of(codec, {"price": "1..2"})
+
+
 # -- what is not kept -----------------------------------------------------------------------------
 
 

@@ -157,7 +157,7 @@ class Kind(Relation):
             drawn = (chance.uniform * len(fills)).astype(np.int64)
             fills = unstored(fills.take(pa.array(drawn)), kind)
             values = pc.if_else(pa.array(alone), fills, values)
-        nothing = None if self.what == "null" else pa.array([0]).cast(values.type)[0]
+        nothing = None if self.what == "null" else pa.array([0], values.type)[0]
         values = pc.if_else(pa.array(rows), pa.scalar(nothing, values.type), values)
         return put(table, self.target, restored(values, kind))
 
@@ -168,7 +168,7 @@ class Kind(Relation):
         """
         kind = plain_type(arrow_type(self.types[1]))
         null = self.what == "null"
-        if not holds(wish, pa.nulls(1, kind) if null else pa.array([0]).cast(kind))[0]:
+        if not holds(wish, pa.nulls(1, kind) if null else pa.array([0], kind))[0]:
             other = self._other
             return None if other is None else {self.target: wish, self.source: other}
         if not self.exact:
