@@ -21,6 +21,8 @@ from raysynth.schema import arrow_type
 from raysynth.ticks import read, write
 
 NEAR = {pa.float16(): 2e-3, pa.float32(): 1e-5}  # of a float64: 1e-9
+DIGITS = range(10, 16)  # with fewer, rounding would be further than `NEAR`; with 16, no float's are
+_TENS = np.array([float(f"1e{n}") for n in range(23)])  # all that a float64 holds exactly
 
 Mask = NDArray[np.bool_]
 Line = NDArray[Any]  # float64 of numbers, int64 of times
@@ -28,17 +30,24 @@ Line = NDArray[Any]  # float64 of numbers, int64 of times
 
 @dataclass(frozen=True)
 class Number:
-    """How numbers of one column are written: its type, and decimals, None for all there are."""
+    """How numbers of one column are written: its type, and decimals, None for all there are.
+
+    Where there are too many, `digits` are the significant ones that float64 values have, if few.
+    """
 
     type: str
     decimals: int | None
+    digits: int | None = None
 
     @classmethod
     def of(cls, kind: pa.DataType, values: Floats) -> Self:
         """As a column of the type `kind` is written, that holds `values`, NaN for null."""
         plain_ = plain_type(kind)
         if pa.types.is_floating(plain_):
-            return cls(str(kind), decimals(values[~np.isnan(values)], plain_))
+            shown = values[~np.isnan(values)]
+            places = decimals(shown, plain_)
+            few = places is None and kind == pa.float64()
+            return cls(str(kind), places, _digits(shown) if few else None)
         return cls(str(kind), getattr(plain_, "scale", 0))
 
     @property
@@ -58,7 +67,9 @@ class Number:
 
     def rounded(self, values: Floats) -> Floats:
         """Values as the column would show them."""
-        return values if self.decimals is None else np.round(values, self.decimals)
+        if self.decimals is not None:
+            return np.round(values, self.decimals)
+        return significant(values, self.digits) if self.digits else values
 
     def array(self, values: Floats) -> pa.Array:
         """Values (B,) in the column's type; NaN is null."""
@@ -79,6 +90,32 @@ class Number:
             near = near + 0.5 * 10.0**-self.decimals
         both = np.isnan(found) & np.isnan(told)
         return ~(both | (np.abs(found - told) <= near))
+
+
+def significant(values: Floats, digits: int) -> Floats:
+    """Values (B,) to significant digits, `DIGITS` of them: what a reader makes of those digits."""
+    known = np.isfinite(values) & (values != 0)
+    numbers = np.where(known, values, 1.0)
+    powers = np.floor(np.log10(np.abs(numbers))).astype(np.int64)
+    powers -= np.abs(numbers) < 10.0**powers  # a logarithm may round up to a whole number
+    places = digits - 1 - powers
+    up, down = (_TENS[np.clip(n, 0, len(_TENS) - 1)] for n in (places, -places))
+    scaled = numbers * up / down
+    whole = np.rint(scaled)
+    found = whole / up * down
+    # Each is rounded once, so that only what lies midway is in doubt, and what no power reaches.
+    doubt = np.abs(np.abs(scaled - whole) - 0.5) < 4e-16 * 10.0**digits
+    doubt |= np.abs(places) >= len(_TENS)
+    found[doubt] = [float(f"{number:.{digits - 1}e}") for number in numbers[doubt].tolist()]
+    return np.where(known, found, values)
+
+
+def _digits(values: Floats) -> int | None:
+    """The fewest of `DIGITS` that tell all values (B,); None where none do."""
+    for digits in DIGITS:
+        if all(np.array_equal(significant(some, digits), some) for some in (values[:99], values)):
+            return digits
+    return None
 
 
 def is_number(kind: pa.DataType) -> bool:

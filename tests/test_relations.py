@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raysynth import models, relate, relations
@@ -24,6 +24,7 @@ from raysynth.sampler import Sampler
 from raysynth.schema import Schema, select
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec
+from raysynth.values import DIGITS, significant
 
 KINDS = {
     name: models.get(name).encoding(models.get(name).Config()).kinds
@@ -255,6 +256,40 @@ def test_decimals_of_few_digits_can_be_0_together() -> None:
     assert "'price' is 0 exactly where 'count' is" in {r.text for r in codec.relations}
     assert_kept(codec, decoded(codec))
     assert bounds_of(codec, {"price": "1..2"})
+
+
+# -- digits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relation", ["total", "shares"])
+def test_what_is_computed_comes_back_in_the_digits_of_the_table(relation: str) -> None:
+    g = np.random.default_rng(0)
+    one = np.round(g.random(ROWS), 8)
+    two = np.round(1 - one if relation == "shares" else g.random(ROWS), 8)
+    columns = {"one": one, "two": two}
+    table = pa.table(
+        columns if relation == "shares" else {**columns, "sum": np.round(one + two, 8)}
+    )
+    codec = coded(table)
+    assert {r.kind for r in codec.relations} == {relation}
+    reduced, broken = relate.reduce(select(table, codec.schema, encoded=True), codec.relations)
+    assert not broken.any()
+    assert relate.restore(reduced, codec.relations, codec.schema, ids(ROWS), 0).equals(table)
+
+
+@example(values=[999.999999999999], digits=15)  # its logarithm is 3
+@given(values=st.lists(st.floats(width=64), min_size=1), digits=st.sampled_from([*DIGITS]))
+def test_significant_digits_are_those_that_are_written(values: list[float], digits: int) -> None:
+    told = significant(np.array(values), digits)
+    np.testing.assert_array_equal(told, [float(f"{value:.{digits - 1}e}") for value in values])
+
+
+@given(below=st.integers(1, 9_000), above=st.integers(0, 90_000), digits=st.sampled_from([*DIGITS]))
+def test_fractions_in_digits_are_those_that_are_written(
+    below: int, above: int, digits: int
+) -> None:
+    told = significant(np.array([above / below]), digits)
+    assert told[0] == float(f"{above / below:.{digits - 1}e}")
 
 
 # -- what is not kept -----------------------------------------------------------------------------

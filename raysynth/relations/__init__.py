@@ -12,7 +12,8 @@ drops columns comes first. Each holds a frozen dataclass `Kind` that goes to JSO
 
 **Tolerance.** Whole numbers, decimals, categories and orders hold exactly. What is computed in
 floats is rounded to its column's decimals, where the sample has at most `numeric.DECIMALS`, and is
-held to half a unit of the last; else to `values.NEAR` of the largest term.
+held to half a unit of the last; else to its significant digits, where the sample has few
+(`values.DIGITS`), and is held to `values.NEAR` of the largest term.
 
 **Privacy.** A relation is kept only if it would break in `EVIDENCE` times `least` rows or more,
 were its columns of no relation, and where `least` holders have what it speaks of. It writes down
