@@ -60,8 +60,9 @@ def find(
                 raise broken_by(one, broken, view.summary.sample.num_rows)
             view = _after(view, one)
             found.append(one)
-    # What the user asked for is restored last, so no order must look at what it may mask.
-    asked, view = tuple(found), replace(view, apart=frozenset(apart), masks={})
+    # What the user asked for is restored last, so nothing else must hold of what it writes.
+    spoken = frozenset(apart).union(*(one.written for one in found))
+    asked, view = tuple(found), replace(view, apart=spoken, masks={})
     discovered: list[Relation] = []
     for kind in relations.KINDS:
         for one in relations.get(kind).find(view):
@@ -89,9 +90,7 @@ def without(found: Found, broken: NDArray[np.int64], rows: int) -> Found:
             raise broken_by(relation, int(broken[place]), rows)
         about = {*relation.sources, *relation.written}
         if broken[place] or about & spoilt:
-            # A column it would have changed, or made, is no longer what later ones know it as.
-            changed = set(relation.written) - set(relation.dropped)
-            spoilt |= changed | set(relation.made)
+            spoilt |= set(relation.made)  # no longer what later ones know them as
         else:
             kept.append(relation)
     return Found(tuple(kept), found.asked)

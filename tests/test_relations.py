@@ -107,6 +107,7 @@ def shop(rows: int = ROWS, seed: int = 0) -> pa.Table:
     good, bad = g.integers(0, 20, rows) * (words > 0), g.integers(0, 9, rows) * (words > 0)
     with np.errstate(invalid="ignore"):
         share = np.where(good + bad == 0, 0.0, good / (good + bad))
+        errors = np.where(words == 0, 0.0, g.integers(0, 2_000, rows) / np.maximum(words, 1))
     return pa.table(
         {
             "product": product,
@@ -140,6 +141,7 @@ def shop(rows: int = ROWS, seed: int = 0) -> pa.Table:
             "good": good,
             "bad": bad,
             "share": share,
+            "errors": errors,
         }
     )
 
@@ -159,6 +161,7 @@ SHOP = {
     "'strength' = |'mood' - 0|",
     "'one' + 'two' + 'three' = 1",
     "'share' = 'good' / ('good' + 'bad')",
+    "'errors' * 'words' is a whole number",
 }
 
 
@@ -292,6 +295,165 @@ def test_fractions_in_digits_are_those_that_are_written(
     assert told[0] == float(f"{above / below:.{digits - 1}e}")
 
 
+# -- rates ----------------------------------------------------------------------------------------
+
+
+def text(values: np.ndarray, digits: int) -> np.ndarray:
+    """What a file holds that writes so many significant digits."""
+    return np.array([float(f"{value:.{digits}g}") for value in values.tolist()])
+
+
+def article(rows: int = ROWS, digits: int = 12) -> pa.Table:
+    """Rates of the words of texts, some of which have none."""
+    g = np.random.default_rng(0)
+    words = np.where(g.random(rows) < 0.1, 0, g.integers(1, 400, rows))
+    good, bad = g.binomial(words, 0.05), g.binomial(words, 0.02)
+    some = np.maximum(words, 1)
+    return pa.table(
+        {
+            "words": words,
+            "again": words * g.integers(1, 4, rows),
+            "good": text(good / some, digits),
+            "bad": text(bad / some, digits),
+            "share": text(good / np.maximum(good + bad, 1), digits),
+        }
+    )
+
+
+RATES = {"'good' * 'words' is a whole number", "'bad' * 'words' is a whole number"}
+
+
+@pytest.mark.parametrize("digits", [10, 12, 15, 17])
+def test_rates_and_their_share_come_back_bit_for_bit(digits: int) -> None:
+    table = article(digits=digits)
+    codec = coded(table)
+    assert {r.text for r in codec.relations} >= {*RATES, "'share' = 'good' / ('good' + 'bad')"}
+    reduced, broken = relate.reduce(select(table, codec.schema, encoded=True), codec.relations)
+    assert not broken.any()
+    back = relate.restore(reduced, codec.relations, codec.schema, ids(ROWS), 0)
+    for name in ("good", "bad") if digits == 17 else ("good", "bad", "share"):
+        assert back.column(name).equals(table.column(name)), name
+
+
+def test_drawn_rates_are_counts_in_the_digits_of_the_table() -> None:
+    table = decoded(coded(article()))
+    values = {name: table.column(name).to_numpy() for name in table.column_names}
+    for name in ("good", "bad"):
+        counts = np.rint(values[name] * values["words"])
+        told = text(counts / np.maximum(values["words"], 1), 12)
+        some = values["words"] > 0
+        np.testing.assert_array_equal(values[name][some], told[some])
+        values[name] = np.where(some, counts, 0)
+    both = np.maximum(values["good"] + values["bad"], 1)
+    some = values["words"] > 0
+    np.testing.assert_array_equal(values["share"][some], text(values["good"] / both, 12)[some])
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.decimal128(6, 3)])
+def test_rates_in_few_decimals_come_back(kind: pa.DataType) -> None:
+    g = np.random.default_rng(0)
+    base = g.integers(0, 12, ROWS)
+    rate = np.round(np.where(base == 0, 0, g.integers(0, 40, ROWS) / np.maximum(base, 1)), 3)
+    table = pa.table({"base": base, "rate": pa.array(rate).cast(kind)})
+    codec = coded(table)
+    assert "'rate' * 'base' is a whole number" in {r.text for r in codec.relations}
+    reduced, broken = relate.reduce(select(table, codec.schema, encoded=True), codec.relations)
+    assert not broken.any()
+    back = relate.restore(reduced, codec.relations, codec.schema, ids(ROWS), 0)
+    assert back.column("rate").equals(table.column("rate"))
+    drawn = decoded(codec)
+    assert drawn.schema.equals(table.schema)
+    assert_kept(codec, drawn)
+
+
+def test_of_bases_that_fit_the_one_of_the_smallest_counts_is_taken() -> None:
+    table = article()
+    told = {"words": RATES, "again": {t.replace("words", "again") for t in RATES}}
+    assert texts(table.select(["again", "words", "good", "bad"])) >= told["words"]
+    assert texts(table.select(["again", "good", "bad"])) >= told["again"]
+
+
+@pytest.mark.parametrize("case", ["ones", "whole", "coarse", "chance", "few", "apart"])
+def test_a_rate_needs_evidence(case: str) -> None:
+    """Products that are whole of themselves, or by chance, tell nothing of a count."""
+    g = np.random.default_rng(0)
+    base, rate = g.integers(1, 400, ROWS), g.normal(5, 2, ROWS)
+    table = {
+        # Fractions are over 1 alone, or are halves, quarters and tenths of bases that have them.
+        "ones": (np.where(np.arange(ROWS) % 2, 0, base), np.where(np.arange(ROWS) % 2, rate, 3.0)),
+        "whole": (base, np.rint(rate)),
+        "coarse": (base * 20, np.rint(rate * 20) / 20),
+        "chance": (base + 2_000, np.round(rate, 2)),
+        "few": (base, np.where(np.arange(ROWS) < 8, np.rint(rate * base) / base, np.rint(rate))),
+        "apart": (np.full(ROWS, 8) - (np.arange(ROWS) % 2) * 4, np.rint(rate * 4) / 4),
+    }[case]
+    assert not [t for t in texts(pa.table(dict(zip("br", table, strict=True)))) if "whole" in t]
+
+
+def test_a_rate_keeps_the_orders_it_is_in() -> None:
+    """With whole numbers and with rates of its base; another order is kept, and no rate found."""
+    g = np.random.default_rng(0)
+    base = g.integers(2, 12, ROWS)
+    floor = g.integers(0, 900, ROWS)
+    counts = floor * base + g.integers(0, 300, ROWS)
+    more = counts + g.integers(0, 300, ROWS)
+    rate, higher = counts / base, more / base
+    ceiling = np.ceil(higher).astype(int) + g.integers(0, 90, ROWS)
+    limit = higher + g.gamma(1, 40, ROWS)
+    table = pa.table(
+        {"base": base, "floor": floor, "rate": rate, "higher": higher, "ceiling": ceiling}
+    )
+    codec = coded(table)
+    told = {r.text for r in codec.relations}
+    assert {f"'{name}' * 'base' is a whole number" for name in ("rate", "higher")} < told
+    assert {"'floor' <= 'rate'", "'rate' <= 'higher'", "'higher' <= 'ceiling'"} < told
+    for seed in range(5):
+        assert_kept(codec, decoded(codec, seed=seed))
+    limited = pa.table({"base": base, "rate": rate, "higher": higher, "limit": limit})
+    codec = coded(limited)
+    told = {r.text for r in codec.relations}
+    assert {"'rate' <= 'higher'", "'higher' <= 'limit'"} < told
+    assert not any("whole" in text for text in told)  # one falls, and the other with it
+    assert_kept(codec, decoded(codec))
+
+
+def test_a_rate_leaves_zeros_and_nulls_as_they_are() -> None:
+    table = article()
+    null = np.random.default_rng(1).random(ROWS) < 0.2
+    bad = pa.array(table.column("bad").to_numpy(), mask=null)
+    with_nulls = table.set_column(3, "bad", bad).drop_columns(["again", "share"])
+    zero = (
+        np.where(table.column("good").to_numpy() > 0, 1.25, 0.0) + table.column("good").to_numpy()
+    )
+    codec = coded(with_nulls.append_column("with", pa.array(zero)))
+    told = {r.text for r in codec.relations}
+    assert told >= {*RATES, "'with' is 0 exactly where 'good' is"}
+    for seed in range(3):
+        drawn = decoded(codec, seed=seed)
+        assert 0 < drawn.column("bad").null_count < ROWS
+        assert_kept(codec, drawn)
+
+
+def test_a_broken_rate_takes_nothing_with_it() -> None:
+    told = relate.find(summarised(article()))
+    counts = np.array([int(relation.kind == "rate") for relation in told.relations])
+    assert counts.any()
+    kept = relate.without(told, counts, ROWS)
+    assert kept.relations == tuple(r for r in told.relations if r.kind != "rate")
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("rate", ["good", "words"]), ("order", ["floor", "good"])]
+)
+def test_no_rate_is_found_of_what_the_user_speaks_for(kind: str, columns: list[str]) -> None:
+    """It is written last: an order would lift it to what is no count."""
+    table = article()
+    table = table.append_column("floor", pa.array(table.column("good").to_numpy() * 0.7))
+    told = relate.find(summarised(table), wanted=[(kind, columns)])
+    about = [r for r in told.relations if "good" in r.written]
+    assert [r.kind for r in about if r.kind != "gap"] == [kind]
+
+
 # -- what is not kept -----------------------------------------------------------------------------
 
 
@@ -307,6 +469,7 @@ BREAKS = {
     "strength": "'strength' = |'mood' - 0|",
     "three": "'one' + 'two' + 'three' = 1",
     "share": "'share' = 'good' / ('good' + 'bad')",
+    "errors": "'errors' * 'words' is a whole number",
 }
 
 
@@ -415,6 +578,7 @@ def test_columns_left_alone_are_in_no_relation() -> None:
         ("together", ["ended", "cost"], "'cost' is null exactly where 'ended' is"),
         ("together", ["words", "length"], "'length' is 0 exactly where 'words' is"),
         ("order", ["lowest", "middle", "highest"], "'middle' <= 'highest'"),
+        ("rate", ["errors", "words"], "'errors' * 'words' is a whole number"),
     ],
 )
 def test_a_relation_can_be_asked_for(kind: str, columns: list[str], text: str) -> None:
@@ -440,6 +604,15 @@ def test_a_relation_can_be_asked_for(kind: str, columns: list[str], text: str) -
         ("total", ["amount", "product"], ConfigError, "'product' is no column of numbers"),
         ("choice", ["is_a", "group"], ConfigError, "'group' is no column of numbers"),
         ("lookup", ["net", "tax"], ConfigError, "'net' is no category"),
+        ("rate", ["strength", "words"], TableError, r"'words' is a whole number: [\d,]+ of 2,000"),
+        (
+            "rate",
+            ["words", "errors"],
+            ConfigError,
+            "over whole numbers from 0 on, and 'errors' has",
+        ),
+        ("rate", ["errors"], ConfigError, "'rate' is of 2 columns, got 'errors'"),
+        ("rate", ["errors", "product"], ConfigError, "'product' is no column of numbers"),
     ],
 )
 def test_a_relation_that_cannot_be_is_refused(
@@ -485,6 +658,8 @@ GIVEN = [
     ("cost", "5..20", lambda v: v is not None and 5 <= v <= 20),
     ("length", "4..5", lambda v: 4 <= v <= 5),
     ("length", "0", lambda v: v == 0),
+    ("errors", "1..3", lambda v: 1 <= v <= 3),
+    ("errors", "0", lambda v: v == 0),
 ]
 
 
@@ -514,6 +689,7 @@ def test_what_is_given_of_a_column_that_follows_holds(
         ),
         ({"one": "0.1..0.2"}, r"because 'one' \+ .*without_relations = \['one'\]"),
         ({"ended": "2020-01-01.."}, "'ended' cannot be asked for"),
+        ({"errors": "0.1..0.2"}, "'errors' cannot be asked for, because .* whole number; ask for"),
         ({"group": "sentinel-7391"}, "'group' has no such value"),
         ({"is_a": 1, "is_b": True}, "no row holds 'is_b' as asked and the rest"),
         ({"groop": "g1"}, "no column is called 'groop'; did you mean 'group'"),
@@ -531,7 +707,7 @@ def test_nulls_are_filled_as_relations_have_it(make: Callable[..., Any]) -> None
     sampler = Sampler(make("autoregressive", codec).eval(), codec, torch.device("cpu"))
     g = np.random.default_rng(0)
     holes = table
-    for name in ("again", "group", "gross", "is_b", "ended", "share", "amount"):
+    for name in ("again", "group", "gross", "is_b", "ended", "share", "amount", "errors"):
         place, kind = table.schema.names.index(name), table.schema.field(name).type
         cells, null = table.column(name).to_pylist(), g.random(600) < 0.3
         kept = [None if hole else cell for cell, hole in zip(cells, null, strict=True)]
@@ -545,6 +721,9 @@ def test_nulls_are_filled_as_relations_have_it(make: Callable[..., Any]) -> None
         told, got = table.column(name).to_pylist(), filled.column(name).to_pylist()
         assert got == pytest.approx(told) if isinstance(told[0], float) else got == told, name
     assert filled.column("is_b").null_count == filled.column("ended").null_count == 0
+    (rate,) = (relation for relation in codec.relations if relation.kind == "rate")
+    assert filled.column("errors").null_count == 0
+    assert not rate.broken(filled).any()
     known = holes.column("is_b").to_pylist()
     assert all(
         k in (None, f) for k, f in zip(known, filled.column("is_b").to_pylist(), strict=True)

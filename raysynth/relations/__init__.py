@@ -44,7 +44,7 @@ from raysynth.values import Mask, Number, column, floats, is_number
 
 KINDS = (
     *("equal", "choice", "lookup", "distance", "product", "total", "shares"),
-    *("together", "order", "gap"),
+    *("together", "order", "rate", "gap"),
 )
 EVIDENCE = 2  # times `least`
 MOST = 256  # columns of a table that one kind looks at, the first ones: pairs grow as the square
@@ -80,7 +80,7 @@ class Follows(NamedTuple):
 class View:
     """What relations are looked for in: a summary, reduced by those that were found before.
 
-    `settled` are columns that a relation writes, `apart` those that the user leaves alone. `masks`
+    `settled` are columns that a relation writes, `apart` those that the user speaks for. `masks`
     are relations by which a settled column may yet be in an order; `orders` are those found.
     """
 
@@ -104,15 +104,10 @@ class View:
 
     def numbers(self, *kinds: str, masked: bool = False, most: int = MOST) -> list[str]:
         """Columns of these kinds whose values floats tell apart, and that are not all one."""
-        found = []
-        for one in self.open(masked):
-            if one.kind not in kinds or not is_number(one.type):
-                continue
-            ends = self.ends(one.name)
-            if ends is not None:
-                reach = max(map(abs, ends)) * 10 ** getattr(plain_type(one.type), "scale", 0)
-                if reach <= EXACT:
-                    found.append(one.name)
+        there = [one for one in self.open(masked) if one.kind in kinds and is_number(one.type)]
+        units = {one.name: 10 ** getattr(plain_type(one.type), "scale", 0) for one in there}
+        ends = {name: self.ends(name) for name in units}
+        found = [n for n, two in ends.items() if two and max(map(abs, two)) * units[n] <= EXACT]
         return found[:most]
 
     def number(self, name: str) -> Number:
@@ -120,14 +115,15 @@ class View:
         return Number.of(self.summary.schema[name].type, self.floats(name))
 
     def open(self, masked: bool = False) -> list[Column]:
-        """Modelled columns that a relation may be about; with `masked` those that follow others."""
+        """Modelled columns that a relation may be about; `masked`: that follow others, too."""
+        masks = {*self.masks, *(order.written[0] for order in self.orders)} if masked else set()
         return [
             told
             for told in self.summary.schema.columns
             if told.modelled
             and told.codec is None
             and told.name not in self.apart
-            and (told.name not in self.settled or (masked and told.name in self.masks))
+            and (told.name not in self.settled or told.name in masks)
         ]
 
     def ends(self, name: str) -> tuple[float, float] | None:
@@ -185,8 +181,8 @@ class Relation(ABC):
 
     @property
     def made(self) -> tuple[str, ...]:
-        """Columns of a reduced table that were not in the table."""
-        return ()
+        """Columns of a reduced table that are not what they were in the table, or not in it."""
+        return tuple(name for name in self.written if name not in self.dropped)
 
     @property
     def mask(self) -> "Follows | None":

@@ -2,10 +2,14 @@
 
 Where it would be divided by 0, it is 0 in every row or null in every row. Of columns that fit, the
 first `COLUMNS` of the table are looked at.
+
+Two rates of one base, each in a few digits, no longer tell the last digit of their ratio; yet where
+both are counts over that base, it is a fraction of two counts. So of all fractions as near as those
+digits tell, it is the one of the smallest terms, where that gives every value of the sample.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Self
 
@@ -19,13 +23,15 @@ from raysynth.values import Mask, Number, floats, portions, put
 COLUMNS = 128
 TRIED = (16, PROBED)  # rows, for every pair and for what is left
 FORMS = ("product", "ratio", "share")
+TERMS = 40  # of a continued fraction: more than any of 15 digits takes
 
 
 @dataclass(frozen=True)
 class Kind(Relation):
     """`target`, written as `number`, is the `form` of `left` and `right`.
 
-    `null`: it is null where it would be divided by 0, and not 0.
+    `null`: it is null where it would be divided by 0, and not 0. `digits` are those of both columns
+    where it is a fraction of the counts that they stand for.
     """
 
     kind = "product"
@@ -36,6 +42,7 @@ class Kind(Relation):
     target: str
     number: Number
     null: bool
+    digits: int | None = None
 
     @classmethod
     def find(cls, view: View) -> Sequence[Self]:
@@ -52,7 +59,8 @@ class Kind(Relation):
             for null in (False, True):
                 one = cls(form, *trio, numbers[trio[2]], null)
                 if _tells(view, one) and not one.broken(view.summary.sample).any():
-                    found.append(one)
+                    digits = [numbers[name].digits or 0 for name in trio[:2]]
+                    found.append(one._sharper(min(digits), view))
                     gone.add(trio[2])
                     break
         return found
@@ -68,7 +76,17 @@ class Kind(Relation):
             for pair in ((left, right), (right, left))
             for null in (False, True)
         ]
-        return [min(tried, key=lambda one: int(one.broken(view.summary.sample).sum()))]
+        best = min(tried, key=lambda one: int(one.broken(view.summary.sample).sum()))
+        digits = [view.number(name).digits or 0 for name in (left, right)]
+        return [best._sharper(min(digits), view)]
+
+    def _sharper(self, digits: int, view: View) -> Self:
+        """The same of counts, where that gives every value of the sample."""
+        if not digits or self.form == "product":
+            return self
+        one = replace(self, digits=digits)
+        values, told = view.floats(self.target), one._target(view.summary.sample)
+        return one if np.array_equal(values, told, equal_nan=True) else self
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -102,7 +120,8 @@ class Kind(Relation):
 
     def _target(self, table: pa.Table) -> Floats:
         left, right = floats(table, self.left), floats(table, self.right)
-        found = self.number.rounded(_form(self.form, left, right, self.null))
+        found = _form(self.form, left, right, self.null)
+        found = self.number.rounded(_fractions(found, self.digits) if self.digits else found)
         # A ratio to what is almost 0 may be more than its column's type can hold.
         return np.clip(found, -self.number.largest, self.number.largest)
 
@@ -113,6 +132,29 @@ def _form(form: str, left: Floats, right: Floats, null: bool) -> Floats:
     below = left + right if form == "share" else right
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below == 0, np.nan if null else 0.0, left / below)
+
+
+def _fractions(values: Floats, digits: int) -> Floats:
+    """Of each value (B,) the first fraction that it may be, of two numbers in so many digits.
+
+    By its continued fraction; a value that comes to none stays.
+    """
+    sizes = np.where(np.isfinite(values), np.abs(values), 0.0)
+    near = 10.0 ** (1 - digits) * sizes
+    rest = sizes % 1
+    terms = np.stack([sizes - rest, np.ones(len(sizes))])  # (2, B): above, below
+    last = np.stack([np.ones(len(sizes)), np.zeros(len(sizes))])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for _ in range(TERMS):
+            off = np.abs(terms[0] / terms[1] - sizes) > near
+            if not off.any():
+                break
+            step = np.floor(1 / rest)
+            rest = 1 / rest - step
+            last, terms = terms, np.where(off, step * terms + last, terms)
+        found = terms[0] / terms[1]
+        known = np.isfinite(values) & (np.abs(found - sizes) <= near)
+    return np.where(known, np.copysign(found, values), values)
 
 
 def _candidates(view: View, names: Sequence[str]) -> Iterator[tuple[str, int, int, int]]:
