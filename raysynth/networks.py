@@ -22,8 +22,13 @@ def gumbel(like: Tensor, generator: Generator) -> Tensor:
     return noise.clamp_(min=torch.finfo(noise.dtype).tiny).log_().neg_().log_().neg_()
 
 
-def soften(logits: Tensor, layout: Layout, temperature: float, generator: Generator) -> Tensor:
+def soften(
+    logits: Tensor, layout: Layout, temperature: float, generator: Generator, hush: bool = False
+) -> Tensor:
     """Differentiable dense rows (B, W): tanh for scalars, Gumbel-softmax for every other span.
+
+    With `hush` a scalar is multiplied by the share of the indices with which it says something, so
+    that where it says nothing it goes to 0, as in real rows.
 
     Worked out on the transpose, where a span lies in one piece and a softmax over a few categories
     runs along B rows: a quarter of the time on a CPU.
@@ -32,13 +37,19 @@ def soften(logits: Tensor, layout: Layout, temperature: float, generator: Genera
     noisy = (values + gumbel(values, generator)) / temperature
     # Split, not sliced: the backward pass of a slice fills a matrix of all spans for each.
     sizes = [span.size for span in layout.spans]
-    spans = [
+    rows = [
         plain.tanh() if span.kind == "scalar" else soft.softmax(dim=0)
         for span, plain, soft in zip(
             layout.spans, torch.split(values, sizes), torch.split(noisy, sizes), strict=True
         )
     ]
-    return torch.cat(spans).t().contiguous()
+    if hush:
+        places = {span: place for place, span in enumerate(layout.spans)}
+        for column in layout.columns:
+            if column.scalar is not None and column.choice is not None and column.choice.bare:
+                said = rows[places[column.choice]][: -column.choice.bare].sum(dim=0)
+                rows[places[column.scalar]] = rows[places[column.scalar]] * said
+    return torch.cat(rows).t().contiguous()
 
 
 def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:

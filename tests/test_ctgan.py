@@ -13,6 +13,7 @@ from raysynth.draw import Batch
 from raysynth.layout import Bounds, Codes
 from raysynth.learn import capture, restore
 from raysynth.models import ctgan
+from raysynth.networks import soften
 from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, equal, trained
 
 
@@ -323,11 +324,11 @@ def test_a_batch_is_cut_to_whole_packs_and_holds_one(batch: int, pack: int, rows
 
 
 def test_a_preset_is_what_is_not_said() -> None:
-    improved = ctgan.Config(preset="improved")
+    improved = ctgan.Config()
     assert (improved.numbers, improved.conditional, improved.pack) == ("normal", False, 1)
     mixed = ctgan.Config(preset="improved", pack=4)
     assert (mixed.pack, mixed.average) == (4, 0.998)
-    paper = ctgan.Config()
+    paper = ctgan.Config(preset="paper")
     assert (paper.numbers, paper.conditional, paper.average) == ("modes", True, 0.0)
     assert ctgan.encoding(improved).number == "normal"
     assert ctgan.encoding(paper).number == "modes"
@@ -360,10 +361,12 @@ def test_rows_are_drawn_from_the_average_of_the_generator(
     weights = dict(model.generator.named_parameters())
     average = weights[name].detach().clone()
     drawn = batches("ctgan", model, codes, 60, 0)
-    for turn in range(3):
+    for turn in range(40):
         model.step(drawn, seeded(turn))
-        average = average + 0.25 * (weights[name].detach() - average)
-    assert torch.allclose(model.averaged_layers_0_weight, average, atol=1e-7)
+        kept = min(0.75, (2 + turn) / (11 + turn))
+        average = average + (1 - kept) * (weights[name].detach() - average)
+    assert kept == 0.75
+    assert torch.allclose(model.average.layers_0_weight, average, atol=1e-6)
     before = model.sample(64, seeded(5))
     with torch.no_grad():
         for weight in model.generator.parameters():
@@ -371,7 +374,7 @@ def test_rows_are_drawn_from_the_average_of_the_generator(
     after = model.sample(64, seeded(5))
     assert torch.equal(before.indices, after.indices)
     with torch.no_grad():
-        model.averaged_layers_0_weight.add_(1.0)
+        model.average.layers_0_weight.add_(1.0)
     assert not torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)
 
 
@@ -381,10 +384,81 @@ def test_the_improved_preset_trains_and_goes_on_where_it_was_stopped(
 ) -> None:
     codec, codes = fit(tables[kind], "ctgan", share=0.02)
     small = {"batch": 100, "noise": 16, "generator": [32], "critic": [32]}
-    settings = ctgan.IMPROVED | small
+    settings = ctgan.Config.improved | small
     whole = trained(make("ctgan", codec, **settings), codes, 4)
     half = trained(make("ctgan", codec, **settings), codes, 4, until=2)
     other = make("ctgan", codec, seed=7, **settings)
     done = restore(other, capture(half, 2), "here")
     resumed = trained(other, codes, 4, done)
     assert equal(whole.sample(64, seeded(5)), resumed.sample(64, seeded(5)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_relativistic_losses_and_the_penalty_at_both_kinds_of_row(
+    kind: str, fit: Any, tables: Any, make: Make, seeded: Seeded
+) -> None:
+    """Each drawn row against a real one; half the mean squared slope of both, by autograd."""
+    codec, codes = fit(tables[kind], "ctgan-improved")
+    model = make("ctgan-improved", codec, penalty=4.0)
+    batch = batch_of(model, codes, 50)._replace(given=None)
+    real = codec.layout.expand(batch.codes)
+    g = seeded(3)
+    with torch.no_grad():
+        fake = model._soft(model._logits(batch, g), g)
+    points = torch.cat([fake, real]).requires_grad_()
+    scores, _ = model.critic(points, None, g)
+    (slopes,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
+    penalty = 4.0 * 0.5 * (slopes[:50].square().sum(1).mean() + slopes[50:].square().sum(1).mean())
+    apart = scores[50:] - scores[:50]
+    losses = model.critic_losses(batch, seeded(3))
+    assert losses["penalty"].item() == pytest.approx(penalty.item(), rel=1e-4)
+    assert losses["critic"].item() == pytest.approx(-apart.sigmoid().log().mean().item(), rel=1e-4)
+    expected = torch.autograd.grad(penalty, model.critic.layers[0].weight)[0]
+    told = torch.autograd.grad(losses["penalty"], model.critic.layers[0].weight)[0]
+    assert expected.any()
+    assert torch.allclose(told, expected, atol=1e-5)
+    made = model.generator_losses(batch, seeded(3))["generator"]
+    assert made.item() == pytest.approx(-(-apart).sigmoid().log().mean().item(), rel=1e-4)
+
+
+def test_a_hushed_scalar_goes_as_its_index_does(
+    fit: Any, tables: Any, make: Make, seeded: Seeded
+) -> None:
+    codec, _ = fit(tables["mixed"], "ctgan-improved")
+    layout = codec.layout
+    logits = torch.randn(50, layout.width, generator=seeded(0))
+    loud, hushed = (soften(logits, layout, 0.2, seeded(1), hush) for hush in (False, True))
+    silenced = 0
+    for column in layout.columns:
+        if column.choice is not None:
+            assert torch.equal(loud[:, column.choice.slice], hushed[:, column.choice.slice])
+        if column.scalar is None:
+            continue
+        said = torch.ones(50)
+        if column.choice is not None:
+            said = loud[:, column.choice.slice] @ column.says(torch.arange(column.size)).float()
+        place = column.scalar.start
+        assert torch.allclose(hushed[:, place], loud[:, place] * said, atol=1e-6)
+        silenced += int((said < 0.5).sum())
+    assert silenced > 10
+
+
+def test_rates_fall_to_nothing_along_a_cosine(fitted: Fitted, make: Make) -> None:
+    model = make("ctgan", fitted["mixed"][0], anneal=True, critic_rate=1e-3, generator_rate=4e-4)
+    for share, scale in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0), (0.25, 0.5 + 0.125**0.5)):
+        model.at(share)
+        told = [optimizer.param_groups[0]["lr"] for optimizer in model.optimizers]
+        assert told == pytest.approx([scale * 1e-3, scale * 4e-4], abs=1e-9)
+    model.pace = 0.5
+    model.at(0.5)
+    assert model.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.25e-3)
+
+
+@pytest.mark.parametrize(
+    ("preset", "rows", "epochs"),
+    [("paper", 10, 300), ("paper", 10**7, 300), ("improved", 10, 600), ("improved", 50_000, 100)],
+)
+def test_an_improved_training_takes_as_many_rows_within_reason(
+    preset: str, rows: int, epochs: int
+) -> None:
+    assert ctgan.epochs(rows, ctgan.Config(preset=preset)) == epochs

@@ -12,9 +12,10 @@ from raysynth.config import parse
 from raysynth.errors import ConfigError, RunError
 from raysynth.learn import capture, load_weights, restore
 from raysynth.models import ctgan
+from tests.conftest import SETTINGS
 from tests.training import KINDS, Fitted, Make, Seeded, batches, equal, settings, trained
 
-FAMILIES = models.names()
+FAMILIES = (*models.names(), *(name for name in SETTINGS if "-" in name))
 
 
 @pytest.mark.parametrize("pack", [1, 3, 10])

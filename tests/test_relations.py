@@ -27,8 +27,8 @@ from raysynth.table import TableCodec
 from raysynth.values import DIGITS, significant
 
 KINDS = {
-    name: models.get(name).encoding(models.get(name).Config()).kinds
-    for name in ("autoregressive", "ctgan")
+    name: models.get(name).encoding(models.get(name).Config(**settings)).kinds
+    for name, settings in (("autoregressive", {}), ("ctgan", {"preset": "paper"}))
 }
 ROWS = 2_000
 

@@ -15,7 +15,7 @@ from raysynth.schema import Schema, arrow_type, select
 from raysynth.summary import Summary, summarise
 from raysynth.table import TableCodec, check, check_rows
 
-KINDS = models.get("ctgan").encoding(models.get("ctgan").Config()).kinds
+KINDS = models.get("ctgan").encoding(models.get("ctgan").Config(preset="paper")).kinds
 
 
 def summarised(**columns: object) -> Summary:

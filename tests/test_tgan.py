@@ -577,7 +577,7 @@ def test_argmax_takes_the_largest(seeded: Seeded) -> None:
     ("rows", "epochs"), [(1, 300), (5_000, 300), (32_561, 61), (200_000, 10), (10**8, 1)]
 )
 def test_a_training_takes_as_many_rows_within_reason(rows: int, epochs: int) -> None:
-    assert tgan.epochs(rows) == epochs
+    assert tgan.epochs(rows, tgan.Config()) == epochs
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(1, 2), (2, 2), (200, 200)])

@@ -22,12 +22,12 @@ KINDS = ("mixed", "numbers", "categories")
 
 def settings(family: str, **wanted: Any) -> dict[str, Any]:
     """Those of `wanted` that the family has."""
-    known = models.get(family).Config.model_fields
+    known = models.get(family.partition("-")[0]).Config.model_fields
     return {name: value for name, value in wanted.items() if name in known}
 
 
 def batches(family: str, model: TableModel, codes: Codes, rows: int, seed: int) -> Iterator[Batch]:
-    module = models.get(family)
+    module = models.get(family.partition("-")[0])
     rows = module.batch_rows(rows, model.config)
     return module.drawing(model.config)(
         codes, model.layout, rows, torch.Generator().manual_seed(seed)

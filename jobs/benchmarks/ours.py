@@ -100,13 +100,10 @@ def synthesise(settings: Settings) -> Result:
 
 def _config(settings: Settings) -> TrainConfig:
     facts = {name: settings[name] for name in ("table", "epochs", "seed")}
-    return TrainConfig(
-        **facts,
-        family=settings.get("family", PEERS),
-        model=settings.get("model", {}),
-        storage=settings["folder"],
-        name="ours",
-    )
+    # The peer's own method is what it is held against.
+    model = settings.get("model", {} if "family" in settings else {"preset": "paper"})
+    family = settings.get("family", PEERS)
+    return TrainConfig(**facts, family=family, model=model, storage=settings["folder"], name="ours")
 
 
 def _family(settings: Settings) -> models.Family:
@@ -120,7 +117,7 @@ def _path(settings: Settings) -> Path:
 def _plan(settings: Settings, rows: int) -> Plan:
     config, family = _config(settings), _family(settings)
     own = parse(family.Config, config.model)
-    epochs = config.epochs or family.epochs(rows)
+    epochs = config.epochs or family.epochs(rows, own)
     return Plan(rows, family.batch_rows(own.batch, own), epochs, config.seed)
 
 

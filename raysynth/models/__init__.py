@@ -6,6 +6,7 @@ A new family is one new file that holds what `Family` asks for; the contract sui
 table: data parallelism is applied from outside (`raysynth.parallel`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -30,6 +31,7 @@ class TableModel(nn.Module, ABC):
     scores = False  # whether `score` tells anything
     fills = False  # whether `fill` does
     averaging = 0  # weights are averaged over about the last one in so many steps; 0: they are not
+    anneals = False  # whether rates fall to 0 along a cosine
 
     def score(self, codes: Codes) -> Tensor:
         """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.
@@ -47,9 +49,10 @@ class TableModel(nn.Module, ABC):
         A training that resumes is told the same as one that was never stopped. Rates are to be
         those of the settings times `pace`.
         """
+        scale = self.pace * (0.5 * (1 + math.cos(math.pi * share)) if self.anneals else 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("rate", group["lr"]) * self.pace
+                group["lr"] = group.setdefault("rate", group["lr"]) * scale
 
     @abstractmethod
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
@@ -123,7 +126,7 @@ class Family(Protocol):
         """The rows a batch really holds when `batch` are asked for."""
         ...
 
-    def epochs(self, rows: int) -> int:
+    def epochs(self, rows: int, config: Any) -> int:
         """Passes over a table of so many rows, where nobody says how many."""
         ...
 

@@ -84,7 +84,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return batch
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """As many as come to `SEEN` rows; of a table of more than `OF`, to more, by the square root.
 
     Few rows are soon known by heart; in many there is more to learn.

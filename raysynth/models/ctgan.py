@@ -21,10 +21,17 @@ come back when sampling.
 - The penalty's gradient is written out instead of taken by double backward: the critic is
   piecewise linear, so the two are equal (a test compares them) and this one costs half.
 
-**Improved** (`preset = "improved"`, or one by one): numbers as normal scores beside points
-(`numbers`), which a generator need not place among modes; no condition and no training-by-sampling
-(`conditional`), packs or dropout; and sampling from an exponential average of the generator's
-weights (`average`), over which the critic's circling evens out.
+**Improved** (`preset = "improved"`, the default; `preset = "paper"` is the paper's; or one by one).
+What it changes:
+- `numbers`, `points`: numbers as normal scores beside points, which need not be placed among modes;
+- `conditional`, `pack`, `dropout`: no condition, training-by-sampling, packs or dropout;
+- `loss`, `penalty`: the relativistic loss, with the critic's slope punished at real and drawn rows
+  (see `adversary`), instead of Wasserstein's;
+- `generator_rate`, `critic_rate`, `betas`, `anneal`: ten times the rates, without momentum, falling
+  to 0. With the Wasserstein loss rates as high gave worse rows;
+- `hush`: where a number's index says all, its scalar goes to 0 before the critic sees it, as it is
+  in real rows, which the generator else has to learn for every point and null;
+- `average`: samples are of an exponential average of the generator's weights.
 
 Longer than other files: a family is one file, and this one has two networks with their losses.
 
@@ -32,34 +39,47 @@ Shapes: B rows, P packs, W dense width, C categories of all category spans, Z no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
+from raysynth.adversary import Average, Critic, outscored, spread, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel
+from raysynth.models import Encoding, TableModel, passes
 from raysynth.networks import harden, soften
+from raysynth.presets import Presets
 
-SLOPE = 0.2
-IMPROVED = {"numbers": "normal", "conditional": False, "average": 0.998, "pack": 1, "dropout": 0.0}
+SEEN = 5_000_000  # rows of an improved training
 
 Width = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Config(BaseModel):
+class Config(Presets):
     """Settings of CTGAN. Values are the paper's (section 4.4 and supplement), unless noted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    improved: ClassVar[Mapping[str, Any]] = {
+        "numbers": "normal",
+        "hush": True,
+        "conditional": False,
+        "loss": "relativistic",
+        "penalty": 4.0,
+        "generator_rate": 2e-3,
+        "critic_rate": 2e-3,
+        "betas": (0.0, 0.99),
+        "anneal": True,
+        "pack": 1,
+        "dropout": 0.0,
+        "average": 0.998,
+    }
 
-    preset: Literal["paper", "improved"] = "paper"  # what the settings below are, if not said
     batch: Width = 500
     noise: Width = 128  # reference code; the paper does not say
     generator: tuple[Width, ...] = (256, 256)
@@ -70,19 +90,17 @@ class Config(BaseModel):
     critic_decay: Annotated[float, Field(ge=0)] = 0.0  # 1e-6 in the reference since 0.4.2
     pack: Width = 10
     critic_steps: Width = 1
-    penalty: Annotated[float, Field(ge=0)] = 10.0
+    loss: Literal["wasserstein", "relativistic"] = "wasserstein"
+    penalty: Annotated[float, Field(ge=0)] = 10.0  # weight of the critic's slope, see `loss`
+    betas: tuple[Share, Share] = (0.5, 0.9)  # Adam's
+    anneal: bool = False  # whether the rates fall to 0 along a cosine
     temperature: Positive = 0.2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     numbers: Literal["modes", "normal"] = "modes"
-    points: Annotated[float, Field(gt=0, lt=1)] = 0.02  # share of rows, of normal scores
+    points: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of rows, of normal scores
+    hush: bool = False  # whether a scalar goes to 0 where its index says all, as in real rows
     conditional: bool = True
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # what an update keeps of the average
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        improved = isinstance(values, Mapping) and values.get("preset") == "improved"
-        return {**IMPROVED, **values} if improved else values
+    average: Share = 0.0  # what an update keeps of the average
 
 
 def encoding(config: Config) -> Encoding:
@@ -100,9 +118,9 @@ def batch_rows(batch: int, config: Config) -> int:
     return max(2, max(1, batch // config.pack) * config.pack)
 
 
-def epochs(rows: int) -> int:
-    """The paper's, whatever the rows."""
-    return 300
+def epochs(rows: int, config: Config) -> int:
+    """The paper's, whatever the rows; improved, as many as come to `SEEN` rows, within reason."""
+    return 300 if config.preset == "paper" else passes(SEEN, rows, 2, 600)
 
 
 class Generator(nn.Module):
@@ -125,7 +143,7 @@ class Generator(nn.Module):
         self.given = nn.Embedding(given_width, sum(widths)) if given_width else None
         bounds = [(layer.in_features + given_width) ** -0.5 for layer in layers]
         for layer, bound in zip(layers, bounds, strict=True):
-            _spread(layer, bound)
+            spread(layer, bound)
         if self.given is not None:
             parts = torch.split(self.given.weight, self.widths, dim=1)
             for part, bound in zip(parts, bounds, strict=True):
@@ -142,63 +160,6 @@ class Generator(nn.Module):
             hidden = torch.cat([torch.relu(norm(before)), hidden], dim=1)
         logits: Tensor = self.layers[-1](hidden)
         return logits if added[-1] is None else logits + added[-1]
-
-
-class Critic(nn.Module):
-    """Scores packs of rows with their conditions: an MLP with leaky ReLU and dropout.
-
-    As in the generator, what the packed conditions add to the first layer is looked up.
-    """
-
-    places: Tensor
-
-    def __init__(self, row_width: int, given_width: int, config: Config) -> None:
-        super().__init__()
-        widths = (config.pack * row_width, *config.critic)
-        layers = [nn.Linear(a, b) for a, b in zip(widths, (*widths[1:], 1), strict=True)]
-        self.layers = nn.ModuleList(layers)
-        self.given = nn.Embedding(config.pack * given_width, widths[1]) if given_width else None
-        bound = (config.pack * (row_width + given_width)) ** -0.5
-        _spread(layers[0], bound)
-        if self.given is not None:
-            nn.init.uniform_(self.given.weight, -bound, bound)
-        self.register_buffer("places", torch.arange(config.pack) * given_width, persistent=False)
-        self.keep = 1 - config.dropout
-
-    def asked(self, given: Tensor | None) -> Tensor | None:
-        """What conditions (B,) add to the first layer of their packs (P, width)."""
-        if self.given is None or given is None:
-            return None
-        packs = given.view(-1, len(self.places)) + self.places
-        return functional.embedding_bag(packs, self.given.weight, mode="sum")
-
-    def forward(
-        self, rows: Tensor, asked: Tensor | None, generator: torch.Generator
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Scores (P,), and the slope of every hidden unit, dropout included, (P, width) each.
-
-        `rows` (P, pack * W); `asked` (P, width) as `asked` gives it.
-        """
-        hidden, slopes = rows, list[Tensor]()
-        for layer in self.layers[:-1]:
-            before = layer(hidden)
-            if not slopes and asked is not None:
-                before = before + asked
-            slope = torch.where(before > 0, 1 / self.keep, SLOPE / self.keep)
-            if self.keep < 1:
-                kept = torch.rand(before.shape, device=before.device, generator=generator)
-                slope *= kept < self.keep
-            hidden = before * slope
-            slopes.append(slope)
-        return self.layers[-1](hidden)[:, 0], slopes
-
-    def gradient(self, slopes: list[Tensor]) -> Tensor:
-        """Gradient of each score with respect to its rows (P, pack * W), given the slopes."""
-        weights = [cast("Tensor", layer.weight) for layer in self.layers]
-        flow = weights[-1] * slopes[-1]
-        for weight, slope in zip(reversed(weights[1:-1]), reversed(slopes[:-1]), strict=True):
-            flow = (flow @ weight) * slope
-        return flow @ weights[0]
 
 
 class Model(TableModel):
@@ -220,14 +181,15 @@ class Model(TableModel):
         sizes = [span.size for span in self.given]
         self.given_width = sum(sizes)
         self.generator = Generator(self.given_width, layout.width, config)
-        self.critic = Critic(layout.width, self.given_width, config)
+        self.critic = Critic(
+            layout.width, config.critic, config.pack, self.given_width, config.dropout
+        )
         self._register_categories(shares, sizes)
-        if config.average:
-            for name, tensor in self._floats().items():
-                self.register_buffer(_flat(name), tensor.clone())
+        self.average = Average(self.generator, config.average) if config.average else None
+        self.anneals = config.anneal
         self.optimizers = (
-            _adam(self.critic, config.critic_rate, config.critic_decay),
-            _adam(self.generator, config.generator_rate, config.generator_decay),
+            _adam(self.critic, config.critic_rate, config.critic_decay, config.betas),
+            _adam(self.generator, config.generator_rate, config.generator_decay, config.betas),
         )
 
     def _register_categories(
@@ -249,18 +211,6 @@ class Model(TableModel):
         ):
             self.register_buffer(name, value, persistent=False)
 
-    def _floats(self) -> dict[str, Tensor]:
-        """The generator's weights and statistics by name."""
-        state = self.generator.state_dict()
-        return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
-
-    @torch.no_grad()
-    def _move_average(self) -> None:
-        """Move the average of the generator towards it."""
-        if self.config.average:
-            for name, tensor in self._floats().items():
-                self.get_buffer(_flat(name)).lerp_(tensor, 1 - self.config.average)
-
     # -- training ---------------------------------------------------------------------------
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
@@ -277,32 +227,51 @@ class Model(TableModel):
         maker.zero_grad(set_to_none=True)
         (losses["generator"] + losses["condition"]).backward()  # type: ignore[no-untyped-call]
         maker.step()
-        self._move_average()
+        if self.average is not None:
+            self.average.move(self.generator)
         self.critic.requires_grad_(True)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def critic_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Wasserstein loss and weighted gradient penalty, one interpolation weight a pack."""
+        """The critic's loss, and the weighted penalty of its slope."""
         asked = self.critic.asked(batch.given)
+        both = None if asked is None else torch.cat([asked, asked])
         with torch.no_grad():
             fake = self._pack(self._soft(self._logits(batch, generator), generator))
-            real = self._pack(self.layout.expand(batch.codes))
-            blend = torch.rand(len(real), 1, device=real.device, generator=generator)
-            _, slopes = self.critic(torch.lerp(real, fake, blend), asked, generator)
-        both = None if asked is None else torch.cat([asked, asked])
-        scores, _ = self.critic(torch.cat([fake, real]), both, generator)
-        fake_score, real_score = scores.view(2, -1).mean(dim=1)
-        norms = self.critic.gradient(slopes).norm(dim=1)
-        penalty = self.config.penalty * (norms - 1).square().mean()
-        return {"critic": fake_score - real_score, "penalty": penalty}
+        real = self._pack(self.layout.expand(batch.codes))
+        if self.config.loss == "relativistic":
+            scores, slopes = self.critic(torch.cat([fake, real]), both, generator)
+            fake_scores, real_scores = scores.view(2, -1)
+            loss = outscored(real_scores, fake_scores)
+            penalty = steepness(self.critic.gradient(slopes))
+        else:
+            slopes = self._between(fake, real, asked, generator)
+            scores, _ = self.critic(torch.cat([fake, real]), both, generator)
+            fake_score, real_score = scores.view(2, -1).mean(dim=1)
+            loss = fake_score - real_score
+            penalty = (self.critic.gradient(slopes).norm(dim=1) - 1).square().mean()
+        return {"critic": loss, "penalty": self.config.penalty * penalty}
+
+    @torch.no_grad()
+    def _between(
+        self, fake: Tensor, real: Tensor, asked: Tensor | None, generator: torch.Generator
+    ) -> list[Tensor]:
+        """The critic's slopes somewhere between packs (P, pack * W), one blend a pack."""
+        blend = torch.rand(len(real), 1, device=real.device, generator=generator)
+        slopes: list[Tensor] = self.critic(torch.lerp(real, fake, blend), asked, generator)[1]
+        return slopes
 
     def generator_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Wasserstein loss, and cross entropy of the asked category under the logits."""
+        """The critic's verdict, and cross entropy of the asked category under the logits."""
         logits = self._logits(batch, generator)
-        fake = self._pack(self._soft(logits, generator))
-        scores, _ = self.critic(fake, self.critic.asked(batch.given), generator)
+        asked = self.critic.asked(batch.given)
+        scores, _ = self.critic(self._pack(self._soft(logits, generator)), asked, generator)
         missed = logits.new_zeros(()) if batch.given is None else self._missed(logits, batch.given)
-        return {"generator": -scores.mean(), "condition": missed}
+        if self.config.loss == "wasserstein":
+            return {"generator": -scores.mean(), "condition": missed}
+        real = self._pack(self.layout.expand(batch.codes))
+        rivals, _ = self.critic(real, asked, generator)
+        return {"generator": outscored(scores, rivals), "condition": missed}
 
     def _missed(self, logits: Tensor, given: Tensor) -> Tensor:
         """Cross entropy (a mean over B) of the asked category within its column's logits."""
@@ -317,7 +286,8 @@ class Model(TableModel):
         return rows.reshape(len(rows) // self.config.pack, -1)
 
     def _soft(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        return soften(logits, self.layout, self.config.temperature, generator)
+        config = self.config
+        return soften(logits, self.layout, config.temperature, generator, config.hush)
 
     def _logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
         logits: Tensor = self.generator(self._noise(batch.codes.rows, generator), batch.given)
@@ -339,11 +309,10 @@ class Model(TableModel):
         self.eval()
         condition = self.conditions(rows, generator, given)
         arguments = (self._noise(rows, generator), condition)
-        if self.config.average:
-            averaged = {name: self.get_buffer(_flat(name)) for name in self._floats()}
-            logits = functional_call(self.generator, averaged, arguments)
-        else:
+        if self.average is None:
             logits = self.generator(*arguments)
+        else:
+            logits = self.average.run(self.generator, *arguments)
         return harden(logits, self.layout, generator)
 
     def conditions(
@@ -370,17 +339,5 @@ class Model(TableModel):
         return self.offsets[columns] + torch.minimum(chosen, self.sizes[columns] - 1)
 
 
-def _flat(name: str) -> str:
-    """The buffer's name that holds the average of a weight."""
-    return f"averaged_{name.replace('.', '_')}"
-
-
-def _spread(layer: nn.Linear, bound: float) -> None:
-    """Draw a layer's weights as torch does for a layer of `bound` ** -2 inputs."""
-    nn.init.uniform_(layer.weight, -bound, bound)
-    nn.init.uniform_(layer.bias, -bound, bound)
-
-
-def _adam(network: nn.Module, rate: float, decay: float) -> Adam:
-    options: dict[str, Any] = {"lr": rate, "weight_decay": decay, "betas": (0.5, 0.9)}
-    return Adam(network.parameters(), fused=True, **options)
+def _adam(network: nn.Module, rate: float, decay: float, betas: tuple[float, float]) -> Adam:
+    return Adam(network.parameters(), lr=rate, weight_decay=decay, betas=betas, fused=True)

@@ -51,7 +51,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return batch
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """Each row is drawn ten times on average, so the draws add little to the shares' own error."""
     return 10
 

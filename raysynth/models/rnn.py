@@ -75,7 +75,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return batch
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """As many as come to `SEEN` rows, within reason: few rows are soon known by heart."""
     return passes(SEEN, rows, 2, 100)
 

@@ -108,7 +108,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return max(2, batch)
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """The reference's instructions, whatever the rows."""
     return 100
 

@@ -100,7 +100,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return max(2, batch)
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """As many as come to `SEEN` rows, 10,000 steps of the default batch, within reason.
 
     The reference code calls 1,000 or 10,000 steps an epoch, whatever the rows, and takes 5 to 100

@@ -81,7 +81,7 @@ def batch_rows(batch: int, config: Config) -> int:
     return batch
 
 
-def epochs(rows: int) -> int:
+def epochs(rows: int, config: Config) -> int:
     """The paper's, whatever the rows."""
     return 300
 

@@ -61,7 +61,7 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         with cluster.own_errors():
             codecs, rows = encode(config, source, work, show, examined)
         batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-        epochs = config.epochs or family.epochs(rows)
+        epochs = config.epochs or family.epochs(rows, settings)
         plan = Plan(rows, batch, epochs, config.seed, config.patience)
         with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
             _fit(config, codecs, plan, work, own, phase, show)

@@ -1,0 +1,142 @@
+"""What adversarial families share: a critic whose slope is known, losses, an averaged generator.
+
+**Relativistic loss.** Each drawn row's score is held against a real row's: the critic is to score
+the real one higher, the generator its own (Jolicoeur-Martineau, "The Relativistic Discriminator",
+ICLR 2019). With the critic's squared slope punished at real and at drawn rows alike it converges
+where the plain loss need not (Huang et al., "The GAN is Dead; Long Live the GAN! A Modern GAN
+Baseline", NeurIPS 2024).
+
+Shapes: B rows, P packs of rows, W dense width, C categories of a condition.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+SLOPE = 0.2
+
+
+class Critic(nn.Module):
+    """Scores packs of rows with their conditions: an MLP with leaky ReLU and dropout.
+
+    It is piecewise linear, so its slope at a row is a product of its weights, and a penalty on that
+    needs no double backward pass. What the packed conditions add to the first layer is looked up:
+    the same sum as a layer over rows and one-hot conditions.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        row_width: int,
+        hidden: Sequence[int],
+        pack: int = 1,
+        given_width: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = (pack * row_width, *hidden)
+        layers = [nn.Linear(a, b) for a, b in zip(widths, (*widths[1:], 1), strict=True)]
+        self.layers = nn.ModuleList(layers)
+        self.given = nn.Embedding(pack * given_width, widths[1]) if given_width else None
+        bound = (pack * (row_width + given_width)) ** -0.5
+        spread(layers[0], bound)
+        if self.given is not None:
+            nn.init.uniform_(self.given.weight, -bound, bound)
+        self.register_buffer("places", torch.arange(pack) * given_width, persistent=False)
+        self.keep = 1 - dropout
+
+    def asked(self, given: Tensor | None) -> Tensor | None:
+        """What conditions (B,) add to the first layer of their packs (P, width)."""
+        if self.given is None or given is None:
+            return None
+        packs = given.view(-1, len(self.places)) + self.places
+        return functional.embedding_bag(packs, self.given.weight, mode="sum")
+
+    def forward(
+        self, rows: Tensor, asked: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Scores (P,), and the slope of every hidden unit, dropout included, (P, width) each.
+
+        `rows` (P, pack * W); `asked` (P, width) as `asked` gives it.
+        """
+        hidden, slopes = rows, list[Tensor]()
+        for layer in self.layers[:-1]:
+            before = layer(hidden)
+            if not slopes and asked is not None:
+                before = before + asked
+            slope = torch.where(before > 0, 1 / self.keep, SLOPE / self.keep)
+            if self.keep < 1:
+                kept = torch.rand(before.shape, device=before.device, generator=generator)
+                slope *= kept < self.keep
+            hidden = before * slope
+            slopes.append(slope)
+        return self.layers[-1](hidden)[:, 0], slopes
+
+    def gradient(self, slopes: list[Tensor]) -> Tensor:
+        """Gradient of each score with respect to its rows (P, pack * W), given the slopes."""
+        weights = [cast("Tensor", layer.weight) for layer in self.layers]
+        flow = weights[-1] * slopes[-1]
+        for weight, slope in zip(reversed(weights[1:-1]), reversed(slopes[:-1]), strict=True):
+            flow = (flow @ weight) * slope
+        return flow @ weights[0]
+
+
+def outscored(scores: Tensor, rivals: Tensor) -> Tensor:
+    """The relativistic loss of `scores` (P,), each of which is to be above its rival's."""
+    return functional.softplus(rivals - scores).mean()
+
+
+def steepness(gradients: Tensor) -> Tensor:
+    """Half the mean squared norm of gradients at drawn and at real rows (2 P, W), both added."""
+    return gradients.square().sum(1).mean()
+
+
+class Average(nn.Module):
+    """An exponential average of a network's weights and statistics, to sample from.
+
+    An update keeps the share `keep` of it, at first less, so that what the network started from is
+    soon forgotten.
+    """
+
+    updates: Tensor
+
+    def __init__(self, network: nn.Module, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+        self.register_buffer("updates", torch.zeros(()))
+        for name, tensor in _floats(network).items():
+            self.register_buffer(_flat(name), tensor.clone())
+
+    @torch.no_grad()
+    def move(self, network: nn.Module) -> None:
+        """Move towards the network as it is now."""
+        self.updates += 1
+        share = 1 - ((1 + self.updates) / (10 + self.updates)).clamp(max=self.keep)
+        for name, tensor in _floats(network).items():
+            self.get_buffer(_flat(name)).lerp_(tensor, share.to(tensor.dtype))
+
+    def run(self, network: nn.Module, *arguments: Any) -> Any:
+        """What the network would give with these weights."""
+        weights = {name: self.get_buffer(_flat(name)) for name in _floats(network)}
+        return functional_call(network, weights, arguments)
+
+
+def spread(layer: nn.Linear, bound: float) -> None:
+    """Draw a layer's weights as torch does for a layer of `bound` ** -2 inputs."""
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.uniform_(layer.bias, -bound, bound)
+
+
+def _floats(network: nn.Module) -> dict[str, Tensor]:
+    state = network.state_dict()
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+
+
+def _flat(name: str) -> str:
+    """The buffer's name that holds the average of a weight; no buffer has a dot in its name."""
+    return name.replace(".", "_")
