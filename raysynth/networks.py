@@ -44,12 +44,21 @@ def soften(
         )
     ]
     if hush:
-        places = {span: place for place, span in enumerate(layout.spans)}
-        for column in layout.columns:
-            if column.scalar is not None and column.choice is not None and column.choice.bare:
-                said = rows[places[column.choice]][: -column.choice.bare].sum(dim=0)
-                rows[places[column.scalar]] = rows[places[column.scalar]] * said
+        hush_scalars(rows, layout, 0)
     return torch.cat(rows).t().contiguous()
+
+
+def hush_scalars(blocks: list[Tensor], layout: Layout, dim: int) -> None:
+    """Multiply scalars by the share of indices with which they say something; see `soften`.
+
+    `blocks` has one a span, the span's cells along `dim`.
+    """
+    places = {span: place for place, span in enumerate(layout.spans)}
+    for column in layout.columns:
+        if column.scalar is not None and column.choice is not None and column.choice.bare:
+            cells = column.choice.size - column.choice.bare
+            said = blocks[places[column.choice]].narrow(dim, 0, cells).sum(dim, keepdim=True)
+            blocks[places[column.scalar]] = blocks[places[column.scalar]] * said
 
 
 def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:

@@ -18,6 +18,7 @@ class Presets(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _chosen(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("preset", "improved") == "improved":
+        default = cls.model_fields["preset"].default
+        if isinstance(values, Mapping) and values.get("preset", default) == "improved":
             return {**cls.improved, **values}
         return values

@@ -19,7 +19,7 @@ from raysynth.models import tgan
 from tests.conftest import fit_table
 from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, trained
 
-SMALL = {"noise": 8, "hidden": 16, "features": 8, "discriminator": (16, 16)}
+SMALL = {"preset": "paper", "noise": 8, "hidden": 16, "features": 8, "discriminator": (16, 16)}
 
 
 def of(layout: Layout, **settings: Any) -> tgan.Model:
@@ -577,9 +577,101 @@ def test_argmax_takes_the_largest(seeded: Seeded) -> None:
     ("rows", "epochs"), [(1, 300), (5_000, 300), (32_561, 61), (200_000, 10), (10**8, 1)]
 )
 def test_a_training_takes_as_many_rows_within_reason(rows: int, epochs: int) -> None:
-    assert tgan.epochs(rows, tgan.Config()) == epochs
+    assert tgan.epochs(rows, tgan.Config(preset="paper")) == epochs
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(1, 2), (2, 2), (200, 200)])
 def test_a_batch_holds_two_rows_at_least(batch: int, rows: int) -> None:
     assert tgan.batch_rows(batch, tgan.Config()) == rows
+
+
+# -- the improved preset ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def improved(tables: dict[str, pa.Table], make: Make) -> tuple[Any, Codes]:
+    codec, codes = fit_table(tables["mixed"], "tgan-improved")
+    return make("tgan-improved", codec), codes
+
+
+def test_a_preset_is_what_is_not_said() -> None:
+    paper, new = tgan.Config(preset="paper"), tgan.Config(preset="improved", hidden=7)
+    assert (paper.numbers, paper.temperature, paper.share) == ("modes", 0.0, 1.0)
+    assert (new.numbers, new.temperature, new.share, new.hidden) == ("normal", 0.2, 0.0, 7)
+    assert [tgan.encoding(config).number for config in (paper, new)] == ["modes", "normal"]
+
+
+def test_a_softened_choice_is_what_later_steps_are_fed_with_its_gradient(
+    improved: tuple[Any, Codes], seeded: Seeded
+) -> None:
+    """Training: later spans move with a choice's logits. Sampling: with the index that is drawn."""
+    model, _ = improved
+    net, layout = model.generator, model.layout
+    first = next(step for step in net.steps if step.span.kind == "category")
+    places = [step.span for step in net.steps]
+    later = next(s for s in places[places.index(first.span) :] if s.kind == "scalar")
+    noise = torch.randn(40, 8, generator=seeded(0))
+    dense = net(noise, None, model._noisy(seeded(1)))
+    loss = dense[:, later.slice].square().sum()
+    (slope,) = torch.autograd.grad(loss, first.output.weight)
+    assert slope.any()
+    for one in layout.choices:
+        nearly = dense[:, one.slice].amax(1)
+        assert torch.allclose(dense[:, one.slice].sum(1), torch.ones(40), atol=1e-5)
+        assert nearly.median() > 0.9, "nearly one-hot"
+    drawn = [
+        net(noise, lambda span, block, n=n: torch.full((40,), n if span is first.span else 0))
+        for n in (0, 1)
+    ]
+    for rows, index in zip(drawn, (0, 1), strict=True):
+        assert (rows[:, first.span.slice].argmax(1) == index).all()
+        assert (rows[:, layout.choices[-1].slice].amax(1) == 1).all()
+    assert not torch.allclose(*(rows[:, later.slice] for rows in drawn), atol=1e-6)
+
+
+def test_a_drawn_scalar_is_what_its_step_wrote(improved: tuple[Any, Codes], seeded: Seeded) -> None:
+    """Hushed by the index that is drawn, 0 or all of it, and not by how likely it was."""
+    model, _ = improved
+    drawn = model.sample(500, seeded(3))
+    loud = model.generator.hush
+    model.generator.hush = None
+    plain = model.sample(500, seeded(3))
+    model.generator.hush = loud
+    assert torch.equal(drawn.indices, plain.indices)
+    assert torch.equal(drawn.scalars, plain.scalars)
+    assert (drawn.scalars == 0).any()
+
+
+def test_the_critic_and_the_generator_pull_apart(
+    improved: tuple[Any, Codes], seeded: Seeded
+) -> None:
+    """The relativistic loss of each, and the penalty, against autograd."""
+    model, codes = improved
+    g = seeded(0)
+    real = model.real(codes.take(slice(0, 40)), g)
+    assert torch.equal(real, model.layout.expand(codes.take(slice(0, 40))))
+    fake = model.generator(model._noise(40, g), None, model._noisy(g)).detach()
+    rows = torch.cat([real, fake]).requires_grad_()
+    scores, _ = model.discriminator(rows, None, g)
+    (slopes,) = torch.autograd.grad(scores.sum(), rows)
+    apart = scores[:40] - scores[40:]
+    told = model.critic_losses(real, fake, g)
+    assert told["discriminator"].item() == pytest.approx(functional.softplus(-apart).mean().item())
+    expected = 4.0 * slopes.square().sum(1).mean().item()
+    assert told["penalty"].item() == pytest.approx(expected, rel=1e-4)
+    made = model.generator_losses(real, fake, g)
+    assert made["generator"].item() == pytest.approx(functional.softplus(apart).mean().item())
+    assert made["divergence"] == 0
+
+
+def test_samples_are_of_the_average(fit: Any, tables: Any, make: Make, seeded: Seeded) -> None:
+    codec, codes = fit(tables["mixed"], "tgan-improved")
+    model: Any = trained(make("tgan-improved", codec), codes, 2)
+    before = model.sample(64, seeded(5))
+    with torch.no_grad():
+        for weight in model.generator.parameters():
+            weight.add_(1.0)
+    assert torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)
+    with torch.no_grad():
+        model.average.start.add_(1.0)
+    assert not torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)

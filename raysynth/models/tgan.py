@@ -25,6 +25,17 @@ give the generator away.
   ones, so what blur alone may give, `blur` times the largest cell, is taken off every cell first;
   and a category that is drawn is what later steps are fed.
 
+**Improved** (`preset = "improved"`, or one by one). What it changes:
+- `numbers`, `points`: numbers as normal scores beside points, and `hush`: a scalar goes to 0 where
+  its index says all, as in real rows;
+- `temperature`: choices are softened by Gumbel noise, so that they are nearly one-hot as those of
+  real rows are without `blur`, and later steps are fed what was drawn, with its gradient;
+- `loss`, `penalty`: a plain critic with the relativistic loss (see `adversary`) instead of a
+  discriminator beside its batch; no divergence of shares (`share`), which a critic sees for itself;
+- `rate`, `betas`, `anneal`, `average`: twice the rate, without momentum, falling to 0, and
+  samples of an exponential average of the generator's weights;
+- `hidden`, `features`: smaller, since a step of the paper's sizes takes half a second of a core.
+
 Attention has a weight for every two steps and costs time by their square, a `BLOCK`th of it; memory
 grows with the steps alone (see `Past`).
 
@@ -35,19 +46,21 @@ indices of a span, R kernels.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
+from raysynth.adversary import Average, Critic, outscored, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout, Span
 from raysynth.models import Encoding, TableModel, passes
-from raysynth.networks import pick
+from raysynth.networks import gumbel, hush_scalars, pick
+from raysynth.presets import Presets
 
 SLOPE = 0.2
 LEAST = 1e-4  # added to a share before its logarithm
@@ -57,16 +70,35 @@ SEEN = 2_000_000
 
 # (span, block (B, M)) to the index (B,) that later steps are fed.
 Choose = Callable[[Span, Tensor], Tensor]
+# Logits (B, M) to the same with noise.
+Blur = Callable[[Tensor], Tensor]
 Width = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Config(BaseModel):
+class Config(Presets):
     """Settings of TGAN. Values are those of the paper's research code."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    improved: ClassVar[Mapping[str, Any]] = {
+        "numbers": "normal",
+        "hush": True,
+        "temperature": 0.2,
+        "loss": "relativistic",
+        "hidden": 128,
+        "features": 64,
+        "discriminator": (256, 256),
+        "dropout": 0.0,
+        "blur": 0.0,
+        "share": 0.0,
+        "rate": 2e-3,
+        "betas": (0.0, 0.99),
+        "decay": 0.0,
+        "anneal": True,
+        "average": 0.998,
+    }
 
+    preset: Literal["paper", "improved"] = "paper"
     batch: Width = 200
     noise: Width = 100
     hidden: Width = 400
@@ -83,10 +115,22 @@ class Config(BaseModel):
     labels: Literal["smoothed", "reference"] = "smoothed"
     divergence: Literal["sum", "mean"] = "sum"  # over spans; the paper's sum weighs by their number
     choose: Literal["softmax", "argmax"] = "softmax"
+    numbers: Literal["modes", "normal"] = "modes"
+    points: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of rows, of normal scores
+    hush: bool = False  # whether a scalar goes to 0 where its index says all, as in real rows
+    temperature: Annotated[float, Field(ge=0)] = 0.0  # of Gumbel noise; 0 is without
+    loss: Literal["entropy", "relativistic"] = "entropy"
+    penalty: Annotated[float, Field(ge=0)] = 4.0  # weight of the critic's slope
+    share: Annotated[float, Field(ge=0)] = 1.0  # weight of the divergence of shares
+    betas: tuple[Share, Share] = (0.5, 0.999)  # Adam's
+    anneal: bool = False  # whether the rate falls to 0 along a cosine
+    average: Share = 0.0  # what an update keeps of the average
 
 
 def encoding(config: Config) -> Encoding:
-    """The paper's: five modes, none pruned, and an offset in units of 2 standard deviations."""
+    """Normal scores, or the paper's: five modes, none pruned, offsets of 2 standard deviations."""
+    if config.numbers == "normal":
+        return Encoding("normal", "onehot", {"share": config.points})
     return Encoding("modes", "onehot", {"modes": 5, "prune": False, "widths": 2.0})
 
 
@@ -156,20 +200,25 @@ class Step(nn.Module):
         self.output = nn.Linear(config.features, span.size)
         self.after: nn.Module | None = None
         if span.kind != "scalar" and not last:
-            kind = nn.Linear if span.kind == "mode" else nn.Embedding
-            self.after = kind(span.size, config.features)
+            self.whole = span.kind == "mode" or bool(config.temperature)  # all of it is fed
+            self.after = (nn.Linear if self.whole else nn.Embedding)(span.size, config.features)
+        self.drawn = bool(config.temperature)
 
-    def forward(self, state: Tensor, choose: Choose | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, state: Tensor, choose: Choose | None, noisy: Blur | None
+    ) -> tuple[Tensor, Tensor]:
         """The block (B, M), and what the next step is fed (B, F), of a state (B, H)."""
         features = self.features(state).tanh()
         block: Tensor = self.output(features)
         if self.span.kind == "scalar":
             return block.tanh(), features
-        block = block.softmax(1)
+        block = (block if noisy is None else noisy(block)).softmax(1)
         index = block.argmax(1) if choose is None else choose(self.span, block)
+        if self.drawn and choose is not None:
+            block = functional.one_hot(index, self.span.size).to(block.dtype)
         if self.after is None:
             return block, features
-        return block, self.after(block if self.span.kind == "mode" else index)
+        return block, self.after(block if self.whole else index)
 
 
 class Generator(nn.Module):
@@ -181,6 +230,7 @@ class Generator(nn.Module):
         places = {span: place for place, span in enumerate(spans)}
         self.order = [places[span] for span in layout.spans]
         self.hidden = width = config.hidden
+        self.hush = layout if config.hush else None
         self.steps = nn.ModuleList(Step(span, config, span is spans[-1]) for span in spans)
         # What the noise adds to the gates does not change between steps.
         self.noise = nn.Linear(config.noise, 4 * width)
@@ -198,7 +248,9 @@ class Generator(nn.Module):
         weights = self.attention.masked_fill(ahead, -torch.inf).softmax(1)
         return functional.pad(weights, (0, 1, 1, 0))
 
-    def forward(self, noise: Tensor, choose: Choose | None = None) -> Tensor:
+    def forward(
+        self, noise: Tensor, choose: Choose | None = None, noisy: Blur | None = None
+    ) -> Tensor:
         """Dense rows (B, W) from noise (B, Z)."""
         asked = self.noise(noise)
         fed = self.start.expand(len(noise), -1)
@@ -212,9 +264,12 @@ class Generator(nn.Module):
             cell = forget * cell + take * fresh.tanh()
             state = show * cell.tanh()
             past.add(state)
-            block, fed = step(state, choose)
+            block, fed = step(state, choose, noisy)
             blocks.append(block)
-        return torch.cat([blocks[place] for place in self.order], dim=1)
+        blocks = [blocks[place] for place in self.order]
+        if self.hush is not None:
+            hush_scalars(blocks, self.hush, 1)
+        return torch.cat(blocks, dim=1)
 
 
 class Discriminator(nn.Module):
@@ -273,14 +328,21 @@ class Model(TableModel):
         super().__init__()
         self.layout, self.config = layout, config
         self.generator = Generator(layout, config)
-        self.discriminator = Discriminator(layout.width, config)
+        self.relativistic = config.loss == "relativistic"
+        self.discriminator: Discriminator | Critic = (
+            Critic(layout.width, config.discriminator, dropout=config.dropout)
+            if self.relativistic
+            else Discriminator(layout.width, config)
+        )
+        self.average = Average(self.generator, config.average) if config.average else None
+        self.anneals = config.anneal
         choices = [place for s in layout.choices for place in range(s.start, s.start + s.size)]
         self.register_buffer("chosen", torch.tensor(choices, dtype=torch.long), persistent=False)
         self.optimizers = tuple(
             Adam(
                 network.parameters(),
                 lr=config.rate,
-                betas=(0.5, 0.999),
+                betas=config.betas,
                 weight_decay=config.decay,
                 fused=True,
             )
@@ -294,13 +356,19 @@ class Model(TableModel):
         self.train()
         maker, judge = self.optimizers
         real = self.real(next(batches).codes, generator)
-        fake = self.generator(self._noise(len(real), generator))
+        fake = self.generator(self._noise(len(real), generator), None, self._noisy(generator))
         self.discriminator.requires_grad_(False)
         losses = self.generator_losses(real, fake, generator)
         self._update(maker, self.generator, losses["generator"] + losses["divergence"])
         self.discriminator.requires_grad_(True)
-        losses["discriminator"] = self.discriminator_loss(real, fake.detach(), generator)
-        self._update(judge, self.discriminator, losses["discriminator"])
+        if self.relativistic:
+            losses |= self.critic_losses(real, fake.detach(), generator)
+            self._update(judge, self.discriminator, losses["discriminator"] + losses["penalty"])
+        else:
+            losses["discriminator"] = self.discriminator_loss(real, fake.detach(), generator)
+            self._update(judge, self.discriminator, losses["discriminator"])
+        if self.average is not None:
+            self.average.move(self.generator)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
@@ -324,12 +392,30 @@ class Model(TableModel):
         self, real: Tensor, fake: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Cross entropy of being taken for real, and the divergence of shares from the batch's."""
-        logits = self.discriminator(fake, generator)
+        if self.relativistic:
+            deceived = outscored(*self._scores(fake, real, generator)[0])
+        else:
+            deceived = functional.softplus(-self.discriminator(fake, generator)).mean()
         mine, theirs = (rows.mean(0)[self.chosen] for rows in (fake, real))
         divergence = (mine * ((mine + LEAST).log() - (theirs + LEAST).log())).sum()
         if self.config.divergence == "mean":
             divergence = divergence / max(1, len(self.layout.choices))
-        return {"generator": functional.softplus(-logits).mean(), "divergence": divergence}
+        return {"generator": deceived, "divergence": self.config.share * divergence}
+
+    def _scores(
+        self, one: Tensor, other: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """A critic's scores of rows and of as many others, (B,) each, and its slopes."""
+        scores, slopes = self.discriminator(torch.cat([one, other]), None, generator)
+        return tuple(scores.chunk(2)), slopes
+
+    def critic_losses(
+        self, real: Tensor, fake: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The relativistic loss of a critic, and the weighted penalty of its slope."""
+        scores, slopes = self._scores(real, fake, generator)
+        penalty = steepness(cast("Critic", self.discriminator).gradient(slopes))
+        return {"discriminator": outscored(*scores), "penalty": self.config.penalty * penalty}
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
         """Cross entropy, half of it on real rows. Each batch passes alone, beside its own rows."""
@@ -341,6 +427,13 @@ class Model(TableModel):
         else:
             told = ((1 - self.config.smoothing) * functional.softplus(-logits) + lacks).mean()
         return 0.5 * told + 0.5 * functional.softplus(self.discriminator(fake, generator)).mean()
+
+    def _noisy(self, generator: torch.Generator) -> Blur | None:
+        """Gumbel noise at the setting's temperature, if it has one."""
+        temperature = self.config.temperature
+        if not temperature:
+            return None
+        return lambda logits: (logits + gumbel(logits, generator)) / temperature
 
     def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
         return torch.randn(rows, self.config.noise, device=generator.device, generator=generator)
@@ -367,7 +460,11 @@ class Model(TableModel):
             indices[:, span.slot] = index
             return index
 
-        dense = self.generator(self._noise(rows, generator), choose)
+        noise = self._noise(rows, generator)
+        if self.average is None:
+            dense = self.generator(noise, choose)
+        else:
+            dense = self.average.run(self.generator, noise, choose)
         codes = Codes(indices, dense[:, [span.start for span in layout.scalars]])
         for column in layout.columns:
             if column.scalar is not None:
