@@ -57,7 +57,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "rnn": {"hidden": 32, "mixtures": 3, "batch": 100},
     "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100},
-    "tablegan": {"channels": 8, "noise": 16, "batch": 100},
+    "tablegan": {"channels": 8, "noise": 16, "batch": 100, "preset": "paper"},
+    "tablegan-improved": {"preset": "improved", "channels": 4, "noise": 16, "batch": 100},
 }
 
 # The same examples on every machine, and as many as a second or two allow.

@@ -16,7 +16,7 @@ from raysynth.errors import ConfigError
 from raysynth.layout import Codes, Layout
 from raysynth.models import tablegan
 from raysynth.table import TableCodec
-from tests.training import KINDS, Fitted, Make, Seeded, batches, equal, trained
+from tests.training import KINDS, Fitted, Make, Seeded, assert_dense, batches, equal, trained
 
 LOSSES = ("paper", "reference")
 SIZES = (1, 2, 3, 12, 200, 256, 1_000, 40_000)
@@ -28,7 +28,7 @@ def layout_of(cells: int) -> Layout:
 
 def model_of(layout: Layout, shares: Any = None, **config: Any) -> Any:
     torch.manual_seed(0)
-    settings = {"channels": 4, "noise": 8, **config}
+    settings = {"preset": "paper", "channels": 4, "noise": 8, **config}
     return tablegan.Model(layout, shares or {}, parse(tablegan.Config, settings))
 
 
@@ -203,7 +203,9 @@ def test_the_gan_losses_are_cross_entropies(
     told = entropy(found.sigmoid(), torch.ones(50, 1)) + entropy(
         missed.sigmoid(), torch.zeros(50, 1)
     )
-    assert torch.allclose(model.discriminator_loss(real, seeded(4)), told, atol=1e-6)
+    assert torch.allclose(
+        model.discriminator_losses(real, seeded(4))["discriminator"], told, atol=1e-6
+    )
     deceived = entropy(missed.sigmoid(), torch.ones(50, 1))
     losses = model.generator_losses(real, seeded(4))
     assert torch.allclose(losses["generator"], deceived, atol=1e-6)
@@ -530,3 +532,81 @@ def test_training_brings_shares_and_their_relation(own: Any, make: Make, seeded:
     assert abs(drawn[0] - told[0]) < 0.3
     assert abs(drawn[1] - told[1]) < 0.25
     assert abs(start[1] - told[1]) > 0.4
+
+
+# -- the improved preset ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def improved(tables: dict[str, pa.Table], fit: Any, make: Make) -> tuple[Any, Codes]:
+    codec, codes = fit(tables["mixed"], "tablegan-improved")
+    return make("tablegan-improved", codec, target="yes"), codes
+
+
+def test_a_preset_is_what_is_not_said() -> None:
+    paper = parse(tablegan.Config, {"preset": "paper"})
+    new = parse(tablegan.Config, {"preset": "improved", "channels": 9})
+    assert (paper.square, paper.numbers, paper.loss) == ("ordered", "minmax", "entropy")
+    assert (new.square, new.numbers, new.loss, new.channels) == (
+        "one-hot",
+        "normal",
+        "relativistic",
+        9,
+    )
+    assert [tablegan.encoding(config).number for config in (paper, new)] == ["minmax", "normal"]
+
+
+def test_a_one_hot_square_holds_the_dense_row(improved: tuple[Any, Codes], seeded: Seeded) -> None:
+    """Real and drawn alike, and the target is all cells of its column."""
+    model, codes = improved
+    layout = model.layout
+    some = codes.take(slice(0, 50))
+    assert torch.equal(model.cells(some), layout.expand(some))
+    assert_dense(model.train()._drawn(50, seeded(0)), layout)
+    (span,) = (span for span in layout.spans if span.column == "yes")
+    assert model.target.tolist() == list(range(span.start, span.start + span.size))
+    assert not model.shown[span.slice].any()
+    assert model.shown.sum() == layout.width - span.size
+
+
+def test_the_relativistic_losses_and_the_slope_of_each_row(
+    improved: tuple[Any, Codes], seeded: Seeded
+) -> None:
+    """No row's score depends on its batch, so the slope of their sum is each row's own."""
+    model, codes = improved
+    model.train()
+    real = model.cells(codes.take(slice(0, 20)))
+    with torch.no_grad():
+        drawn = model._drawn(20, seeded(4))
+        whole = model.discriminator(real)[1]
+        assert torch.allclose(model.discriminator(real[:3])[1], whole[:3], atol=1e-6)
+    squares = []
+    for one in torch.cat([real, drawn]):
+        row = one[None].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model.discriminator(row)[1].sum(), row)
+        squares.append(slope.square().sum())
+    losses = model.discriminator_losses(real, seeded(4))
+    expected = model.config.penalty * torch.stack(squares).mean().item()
+    assert losses["penalty"].item() == pytest.approx(expected, rel=1e-4)
+    apart = whole - model.discriminator(drawn)[1]
+    told = functional.softplus(-apart).mean().item()
+    assert losses["discriminator"].item() == pytest.approx(told, rel=1e-5)
+    losses["penalty"].backward()
+    assert model.discriminator.top.weight.grad.any(), "by double backward"
+    model.zero_grad()
+    made = model.generator_losses(real, seeded(4))["generator"].item()
+    assert made == pytest.approx(functional.softplus(apart).mean().item(), rel=1e-5)
+
+
+def test_samples_are_of_the_average(fit: Any, tables: Any, make: Make, seeded: Seeded) -> None:
+    codec, codes = fit(tables["mixed"], "tablegan-improved")
+    model: Any = trained(make("tablegan-improved", codec), codes, 2)
+    before = model.sample(64, seeded(5))
+    with torch.no_grad():
+        for weight in model.generator.parameters():
+            weight.add_(1.0)
+    assert equal(before, model.sample(64, seeded(5)))
+    with torch.no_grad():
+        for tensor in model.weights.buffers():
+            tensor.mul_(1.5)
+    assert not equal(before, model.sample(64, seeded(5)))

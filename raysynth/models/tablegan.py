@@ -40,6 +40,18 @@ No guarantee comes with any.
   down to 1 x 1, so that every cell meets every other. The reference's side is 8.
 - A batch of one row becomes two: batch norm and deviations need them (`batch_rows`).
 
+**Improved** (`preset = "improved"`, or one by one). What it changes:
+- `square`: a cell for every index, one-hot, instead of one for every choice, in whose order indices
+  that have none would lie between each other; drawn by Gumbel noise at `temperature`, so a sample's
+  are those that the discriminator saw;
+- `numbers`, `points`: numbers as normal scores beside points, whose scalars go to 0 where an index
+  says all, as in real rows;
+- `loss`, `penalty`: the relativistic loss, with the discriminator's squared slope at real and drawn
+  rows (see `adversary`; by double backward here), and no batch norm in what reads squares;
+- `rate`, `betas`, `anneal`, `average`: no momentum, a rate that falls to 0, and samples of an
+  exponential average of the generator's weights;
+- `channels`, `batch`: narrower, since the squares are larger, and more rows.
+
 **Pitfall.** A convolution takes neighbouring cells to belong together, so results depend on the
 order of columns; put those together that do. Min-max codes and ordered categories make this a
 family to compare with more than one to use.
@@ -51,19 +63,23 @@ Shapes: B rows, N cells of a row, S side of the square, F features, Z noise widt
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from raysynth import draw
+from raysynth.adversary import Average as Weights
+from raysynth.adversary import outscored, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.errors import ConfigError, nearest
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel
+from raysynth.networks import harden, soften
+from raysynth.presets import Presets
 
 SLOPE = 0.2
 SMALLEST = 4  # side of a square
@@ -72,13 +88,25 @@ FLAT = 1e-12  # a variance that counts as none, beside which the root has a slop
 
 Width = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Config(BaseModel):
+class Config(Presets):
     """Settings of table-GAN. Values are the reference code's, unless noted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    improved: ClassVar[Mapping[str, Any]] = {
+        "square": "one-hot",
+        "numbers": "normal",
+        "loss": "relativistic",
+        "channels": 24,
+        "batch": 128,
+        "rate": 1e-3,
+        "betas": (0.0, 0.99),
+        "anneal": True,
+        "average": 0.998,
+    }
 
+    preset: Literal["paper", "improved"] = "paper"
     batch: Width = 64
     noise: Width = 100
     channels: Width = 64  # at half the side; twice as many at each half of it
@@ -91,11 +119,20 @@ class Config(BaseModel):
     information: Weight = 1.0
     target: str | None = None  # the column that the classifier learns; the paper's label
     classification: Weight = 1.0  # the paper's; 0.5 where the reference names it
+    square: Literal["ordered", "one-hot"] = "ordered"  # cells of a choice
+    temperature: Annotated[float, Field(gt=0)] = 0.2  # of Gumbel noise on one-hot cells
+    numbers: Literal["minmax", "normal"] = "minmax"
+    points: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of rows, of normal scores
+    loss: Literal["entropy", "relativistic"] = "entropy"
+    penalty: Weight = 4.0  # weight of the discriminator's slope
+    betas: tuple[Share, Share] = (0.5, 0.999)  # Adam's
+    anneal: bool = False  # whether the rates fall to 0 along a cosine
+    average: Share = 0.0  # what an update keeps of the average
 
 
 def encoding(config: Config) -> Encoding:
-    """Numbers by their range, as in the paper; categories become cells here (`Model.cells`)."""
-    return Encoding("minmax", "onehot")
+    """Numbers by their range, as in the paper, or normal scores; for categories see `cells`."""
+    return Encoding(config.numbers, "onehot", {"share": config.points})
 
 
 def drawing(config: Config) -> Draw:
@@ -135,7 +172,7 @@ class Generator(nn.Sequential):
         for width, out in zip(widths, (*widths[1:], 1), strict=True):
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             layers.append(nn.ConvTranspose2d(width, out, 4, 2, 1, bias=out == 1))
-        super().__init__(*layers, nn.Tanh())
+        super().__init__(*layers, *([nn.Tanh()] if config.square == "ordered" else []))
         self.apply(_start)
 
 
@@ -149,13 +186,16 @@ class Reader(nn.Module):
         super().__init__()
         widths = _channels(side, config.channels)
         layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE)]
+        plain = config.loss == "relativistic"  # a slope is a row's own only without its batch
         for width, out in pairwise(widths):
-            layers.append(nn.Conv2d(width, out, 4, 2, 1, bias=False))
-            layers += [nn.BatchNorm2d(out, track_running_stats=False), nn.LeakyReLU(SLOPE)]
+            layers.append(nn.Conv2d(width, out, 4, 2, 1, bias=plain))
+            layers += [] if plain else [nn.BatchNorm2d(out, track_running_stats=False)]
+            layers.append(nn.LeakyReLU(SLOPE))
         self.side, self.width = side, widths[-1]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.top = nn.Linear(self.width, outputs)
-        self.apply(_start)
+        if not plain:
+            self.apply(_start)
 
     def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F) and outputs (B, outputs) of rows as cells (B, N)."""
@@ -200,8 +240,12 @@ class Model(TableModel):
     ) -> None:
         super().__init__()
         self.layout, self.config = layout, config
-        target = [] if config.target is None else _places(layout, shares, config.target)
-        side = side_of(len(layout.spans))
+        self.hot, self.relativistic = config.square == "one-hot", config.loss == "relativistic"
+        # Of every cell, the span it is of.
+        self.spans = [s for s in layout.spans for _ in range(s.size if self.hot else 1)]
+        named = None if config.target is None else _varied(layout, shares, config.target)
+        target = [place for place, span in enumerate(self.spans) if span.column == named]
+        side = side_of(len(self.spans))
         self.generator = Generator(side, config)
         self.discriminator = Reader(side, 1, config)
         self.averages = Average((2, 2, self.discriminator.width), config.momentum)
@@ -210,14 +254,16 @@ class Model(TableModel):
         if self.classifier is not None:
             networks.append(self.classifier)
         self.optimizers = tuple(
-            Adam(network.parameters(), lr=config.rate, betas=(0.5, 0.999), fused=True)
+            Adam(network.parameters(), lr=config.rate, betas=config.betas, fused=True)
             for network in networks
         )
+        self.weights = Weights(self.generator, config.average) if config.average else None
+        self.anneals = config.anneal
         self._register_places(target)
 
     def _register_places(self, target: list[int]) -> None:
         """Buffers that say where in a row's cells things lie, and of the deltas."""
-        spans, config = self.layout.spans, self.config
+        spans, config = self.spans, self.config
         scalars = [place for place, span in enumerate(spans) if span.kind == "scalar"]
         choices = [place for place, span in enumerate(spans) if span.kind != "scalar"]
         for name, places in (("scalars", scalars), ("choices", choices), ("target", target)):
@@ -233,7 +279,9 @@ class Model(TableModel):
     # -- cells ------------------------------------------------------------------------------
 
     def cells(self, codes: Codes) -> Tensor:
-        """Rows as cells (B, N) in [-1, 1], one a span; a choice of one index is 0."""
+        """Rows as cells (B, N) in [-1, 1]: one-hot, or one a span; a choice of one index is 0."""
+        if self.hot:
+            return self.layout.expand(codes)
         cells = codes.scalars.new_empty(codes.rows, len(self.layout.spans))
         cells[:, self.scalars] = codes.scalars
         cells[:, self.choices] = codes.indices * (2 / self.steps.clamp(min=1)) - self.steps.clamp(
@@ -242,7 +290,7 @@ class Model(TableModel):
         return cells
 
     def codes(self, cells: Tensor) -> Codes:
-        """The codes nearest to cells (B, N); a scalar is 0 where it says nothing."""
+        """The codes nearest to ordered cells (B, N); a scalar is 0 where it says nothing."""
         steps = self.steps
         indices = ((cells[:, self.choices] + 1) / 2 * steps).round()
         indices = indices.clamp(torch.zeros_like(steps), steps).to(self.layout.index_dtype)
@@ -259,8 +307,8 @@ class Model(TableModel):
         self.train()
         maker, discriminator, *rest = self.optimizers
         real = self.cells(next(batches).codes)
-        losses = {"discriminator": self.discriminator_loss(real, generator)}
-        _descend(discriminator, losses["discriminator"])
+        losses = self.discriminator_losses(real, generator)
+        _descend(discriminator, torch.stack(list(losses.values())).sum())
         if self.classifier is not None:
             losses["classifier"] = self.disagreement(self.classifier, real)
             _descend(rest[0], losses["classifier"])
@@ -270,25 +318,38 @@ class Model(TableModel):
         for _ in range(self.config.generator_steps):
             made = self.generator_losses(real, generator)
             _descend(maker, torch.stack(list(made.values())).sum())
+            if self.weights is not None:
+                self.weights.move(self.generator)
         for reader in readers:
             reader.requires_grad_(True)
         return {name: loss.detach() for name, loss in (losses | made).items()}
 
-    def discriminator_loss(self, real: Tensor, generator: torch.Generator) -> Tensor:
-        """Cross entropy of real (1) and drawn (0) rows, of which the last carry no gradient."""
+    def discriminator_losses(self, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Cross entropy of real (1) and drawn (0) rows, of which the last carry no gradient.
+
+        Or the relativistic loss, and the weighted penalty of the slope.
+        """
         with torch.no_grad():
             drawn = self._drawn(len(real), generator)
-        _, found = self.discriminator(real)
-        _, missed = self.discriminator(drawn)
-        return functional.softplus(-found).mean() + functional.softplus(missed).mean()
+        if not self.relativistic:
+            _, found = self.discriminator(real)
+            _, missed = self.discriminator(drawn)
+            loss = functional.softplus(-found).mean() + functional.softplus(missed).mean()
+            return {"discriminator": loss}
+        rows = torch.cat([real, drawn]).requires_grad_()
+        _, scores = self.discriminator(rows)
+        (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
+        penalty = self.config.penalty * steepness(slopes)
+        return {"discriminator": outscored(*scores.chunk(2)), "penalty": penalty}
 
     def generator_losses(self, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The non-saturating loss, the information loss and the classification loss, weighted."""
+        """The discriminator's verdict, the information and the classification loss, weighted."""
         drawn = self._drawn(len(real), generator)
         with torch.no_grad():
-            wanted, _ = self.discriminator(real)
+            wanted, rivals = self.discriminator(real)
         features, score = self.discriminator(drawn)
-        losses = {"generator": functional.softplus(-score).mean()}
+        loss = outscored(score, rivals if self.relativistic else torch.zeros_like(rivals))
+        losses = {"generator": loss}
         losses["information"] = self.config.information * self.information(wanted, features)
         if self.classifier is not None:
             missed = self.disagreement(self.classifier, drawn)
@@ -319,10 +380,18 @@ class Model(TableModel):
 
     def _drawn(self, rows: int, generator: torch.Generator) -> Tensor:
         """Cells (B, N) of new rows, unrounded."""
+        cells = self._cut(self.generator(self._noise(rows, generator)))
+        if not self.hot:
+            return cells
+        return soften(cells, self.layout, self.config.temperature, generator, hush=True)
+
+    def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
         shape = (rows, self.config.noise, 1, 1)
-        noise = torch.rand(shape, device=generator.device, generator=generator) * 2 - 1
-        squares: Tensor = self.generator(noise)
-        return squares.flatten(1)[:, : len(self.layout.spans)]
+        return torch.rand(shape, device=generator.device, generator=generator) * 2 - 1
+
+    def _cut(self, squares: Tensor) -> Tensor:
+        """What lies in the cells (B, N) of squares (B, 1, S, S)."""
+        return squares.flatten(1)[:, : len(self.spans)]
 
     # -- sampling ---------------------------------------------------------------------------
 
@@ -332,11 +401,16 @@ class Model(TableModel):
     ) -> Codes:
         """Rows of fresh noise; what is given is left to rejection."""
         self.eval()
-        return self.codes(self._drawn(rows, generator))
+        noise = self._noise(rows, generator)
+        if self.weights is None:
+            cells = self._cut(self.generator(noise))
+        else:
+            cells = self._cut(self.weights.run(self.generator, noise))
+        return harden(cells, self.layout, generator) if self.hot else self.codes(cells)
 
 
-def _places(layout: Layout, shares: Mapping[str, tuple[float, ...]], target: str) -> list[int]:
-    """The cells of the target. Raises `ConfigError` where it is absent or has one value."""
+def _varied(layout: Layout, shares: Mapping[str, tuple[float, ...]], target: str) -> str:
+    """The target. Raises `ConfigError` where it is absent or has one value."""
     columns = {column.name: column for column in layout.columns}
     varied = [
         name
@@ -349,7 +423,7 @@ def _places(layout: Layout, shares: Mapping[str, tuple[float, ...]], target: str
             f"target: expected a column to learn from the others, but '{target}' {fault}; "
             f"{nearest(target, varied)}"
         )
-    return [place for place, span in enumerate(layout.spans) if span.column == target]
+    return target
 
 
 def _moments(features: Tensor, root: bool) -> Tensor:
