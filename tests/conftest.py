@@ -56,7 +56,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch": 100,
     },
     "rnn": {"hidden": 32, "mixtures": 3, "batch": 100},
-    "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100},
+    "tvae": {"latent": 8, "encoder": [32], "decoder": [32], "batch": 100, "preset": "paper"},
+    "tvae-improved": {
+        "preset": "improved",
+        "latent": 8,
+        "encoder": [32],
+        "decoder": [32],
+        "batch": 100,
+        "prior": 5,
+    },
     "tablegan": {"channels": 8, "noise": 16, "batch": 100, "preset": "paper"},
     "tablegan-improved": {"preset": "improved", "channels": 4, "noise": 16, "batch": 100},
 }

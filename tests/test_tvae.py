@@ -9,7 +9,13 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
-from torch.distributions import Categorical, Normal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    kl_divergence,
+)
 
 from raysynth import draw
 from raysynth.codecs import modes
@@ -31,7 +37,7 @@ def plain(*columns: tuple[Part, ...], **settings: Any) -> Model:
     """A small model of these columns."""
     layout = Layout.of([(f"c{place}", parts) for place, parts in enumerate(columns)])
     torch.manual_seed(1)
-    config = {"latent": 2, "encoder": [16], "decoder": [16], **settings}
+    config = {"preset": "paper", "latent": 2, "encoder": [16], "decoder": [16], **settings}
     return Model(layout, {}, Config.model_validate(config))
 
 
@@ -244,7 +250,7 @@ def test_what_depends_is_learned_and_what_is_rare_is_drawn(fit: Any) -> None:
     table = pa.table({"size": size, "weight": weight, "rare": rare})
     codec, codes = fit(table, "tvae")
     torch.manual_seed(0)
-    config = Config(rate=2e-3, latent=8, encoder=(64,), decoder=(64,))
+    config = Config(preset="paper", rate=2e-3, latent=8, encoder=(64,), decoder=(64,))
     model = Model(codec.layout, codec.shares, config)
     for _ in learn(model, codec.layout, draw.uniform, Resident(codes), Plan(3_000, 250, 60, 0)):
         pass
@@ -261,3 +267,81 @@ def test_what_depends_is_learned_and_what_is_rare_is_drawn(fit: Any) -> None:
     assert (asked.weight > 7).mean() > 0.75
     model.config = config.model_copy(update={"draw": "argmax"})
     assert (sampler.sample(4_000, seed=1).to_pandas().rare == "seldom").mean() < 0.01
+
+
+# -- the improved preset ------------------------------------------------------------------------
+
+
+def test_the_prior_is_a_mixture_of_normals(seeded: Seeded) -> None:
+    """Its density, but for the constant, is torch's own, and what it draws follows it."""
+    torch.manual_seed(0)
+    prior = tvae.Prior(3, 2)
+    with torch.no_grad():
+        prior.weights.copy_(torch.tensor([0.0, 1.0, -0.5]))
+        prior.log_stds.normal_(std=0.5)
+        normals = Independent(Normal(prior.means, prior.log_stds.exp()), 1)
+        mixture = MixtureSameFamily(Categorical(logits=prior.weights), normals)
+        latent = torch.randn(200, 2, generator=seeded(1))
+        constant = np.log(2 * np.pi)  # half of it for each of two numbers
+        told = prior.log_density(latent) - constant
+        assert torch.allclose(told, mixture.log_prob(latent), atol=1e-4)
+        drawn = prior(20_000, seeded(2))
+        error = (drawn.mean(0) - mixture.mean) / (drawn.std(0) / 20_000**0.5)
+        assert error.abs().max() < 4.5
+        assert torch.allclose(drawn.var(0), mixture.variance, rtol=0.05)
+
+
+def test_the_divergence_from_a_mixture_of_one_standard_normal_is_that_from_the_normal(
+    coded: Fitted, make: Make, seeded: Seeded
+) -> None:
+    """Estimated at drawn codes, whose mean over many draws has no bias."""
+    codec, codes = coded["mixed"]
+    mixed, plain = make("tvae", codec, prior=4), make("tvae", codec)
+    for network in ("encoder", "decoder"):
+        getattr(mixed, network).load_state_dict(getattr(plain, network).state_dict())
+    with torch.no_grad():
+        mixed.prior.means.zero_()
+        g = seeded(0)
+        told = torch.stack([mixed.losses(codes, g)["divergence"] for _ in range(200)])
+        expected = plain.losses(codes, g)["divergence"]
+    error = (told.mean() - expected) / (told.std() / 200**0.5)
+    assert told.std() > 0
+    assert error.abs() < 4
+
+
+def test_the_prior_learns_where_codes_lie(fit: Any, tables: Any, make: Make) -> None:
+    """Its gradient brings drawn codes nearer: the divergence is less than from the normal's."""
+    codec, codes = fit(tables["mixed"], "tvae-improved")
+    model = trained(make("tvae-improved", codec, rate=1e-2), codes, 60)
+    g = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        told = model.losses(codes, g)["divergence"]
+        means, log_variances = model.encoder(codec.layout.expand(codes)).chunk(2, 1)
+        there = Normal(means, (0.5 * log_variances).exp())
+        assert told < kl_divergence(there, Normal(0.0, 1.0)).sum(1).mean() - 0.2
+
+
+def test_samples_are_of_the_averages(fit: Any, tables: Any, make: Make, seeded: Seeded) -> None:
+    codec, codes = fit(tables["mixed"], "tvae-improved")
+    model = trained(make("tvae-improved", codec), codes, 2)
+    before = model.sample(64, seeded(5))
+    with torch.no_grad():
+        for weight in (*model.decoder.parameters(), *model.prior.parameters()):
+            weight.add_(1.0)
+    assert torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)
+    for average in model.averages:
+        kept = {name: tensor.clone() for name, tensor in average.state_dict().items()}
+        with torch.no_grad():
+            for tensor in average.buffers():
+                tensor.mul_(1.5)
+        assert not torch.equal(before.scalars, model.sample(64, seeded(5)).scalars)
+        average.load_state_dict(kept)
+
+
+def test_a_preset_is_what_is_not_said() -> None:
+    new, paper = Config(preset="improved", decay=0.5), Config(preset="paper")
+    assert (new.prior, new.latent, new.average, new.decay) == (64, 32, 0.998, 0.5)
+    assert (paper.numbers, paper.prior, paper.latent, paper.average) == ("modes", 0, 128, 0)
+    assert tvae.encoding(paper).number == "modes"
+    assert tvae.encoding(Config(numbers="normal")).number == "normal"
+    assert [tvae.epochs(50_000, config) for config in (new, paper)] == [100, 300]

@@ -25,37 +25,64 @@ is given.
   normals); the decoder has widths of its own (before 0.5.1 it took the encoder's); and rows are
   drawn with replacement, so a table smaller than a batch trains too (up to 0.4.0 it did not).
 
-Shapes: B rows, W dense width, Z latent width, S scalars.
+**Improved** (`preset = "improved"`, or one by one). What it changes:
+- `prior`: codes are drawn from a mixture of so many normals, learned with the rest, instead of the
+  standard normal, which leaves gaps where no row's code lies (Tomczak and Welling, "VAE with a
+  VampPrior", AISTATS 2018, where it is "MoG"). The divergence has no closed form then, and is
+  estimated at the code that is drawn;
+- `factor`: the reconstruction counts 4 times, so that codes say more of a row; what lies in their
+  way to the prior, a learned one makes up for;
+- `latent`, `encoder`, `decoder`: a narrower code, wider layers;
+- `rate`, `anneal`, `average`: three times the rate, falling to 0, and samples of an exponential
+  average of the weights.
+`numbers = "normal"` has normal scores beside points instead of modes: detection on Adult was lower
+with them (0.62 against 0.71 at 1,600 steps), on Covertype higher (0.989 against 0.979 at 1,200).
+
+Shapes: B rows, W dense width, Z latent width, S scalars, M normals of the prior.
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
 from raysynth import draw
+from raysynth.adversary import Average
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel
-from raysynth.networks import harden
+from raysynth.models import Encoding, TableModel, passes
+from raysynth.networks import drawn, harden
+from raysynth.presets import Presets
 
 START, NARROWEST, WIDEST = 0.1, 0.01, 1.0  # standard deviations of scalars; reference code
+SEEN = 5_000_000  # rows of an improved training
 
 Width = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Config(BaseModel):
+class Config(Presets):
     """Settings of TVAE. Values are the paper's (section 4.5 and supplement), unless noted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    improved: ClassVar[Mapping[str, Any]] = {
+        "prior": 64,
+        "factor": 4.0,
+        "latent": 32,
+        "encoder": (256, 256),
+        "decoder": (256, 256),
+        "rate": 3e-3,
+        "anneal": True,
+        "average": 0.998,
+    }
 
+    preset: Literal["paper", "improved"] = "paper"
     batch: Width = 500
     latent: Width = 128
     encoder: tuple[Width, ...] = (128, 128)
@@ -64,11 +91,16 @@ class Config(BaseModel):
     decay: Annotated[float, Field(ge=0)] = 1e-5  # reference code
     factor: Positive = 2.0  # reference code
     draw: Literal["softmax", "argmax"] = "softmax"
+    numbers: Literal["modes", "normal"] = "modes"
+    points: Annotated[float, Field(gt=0, lt=1)] = 0.005  # share of rows, of normal scores
+    prior: Annotated[int, Field(ge=0)] = 0  # normals that codes are drawn from; 0 is the standard
+    anneal: bool = False  # whether the rate falls to 0 along a cosine
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # what an update keeps of the average
 
 
 def encoding(config: Config) -> Encoding:
-    """Modes with an offset, as in the paper."""
-    return Encoding("modes", "onehot")
+    """Modes with an offset, as in the paper, or normal scores."""
+    return Encoding(config.numbers, "onehot", {"share": config.points})
 
 
 def drawing(config: Config) -> Draw:
@@ -82,12 +114,38 @@ def batch_rows(batch: int, config: Config) -> int:
 
 
 def epochs(rows: int, config: Config) -> int:
-    """The paper's, whatever the rows."""
-    return 300
+    """The paper's, whatever the rows; improved, as many as come to `SEEN` rows, within reason."""
+    return 300 if config.preset == "paper" else passes(SEEN, rows, 2, 600)
+
+
+class Prior(nn.Module):
+    """A mixture of M normals over codes, each of learned weight, mean and standard deviations."""
+
+    def __init__(self, normals: int, width: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(normals))
+        self.means = nn.Parameter(torch.randn(normals, width))
+        self.log_stds = nn.Parameter(torch.zeros(normals, width))
+
+    def log_density(self, latent: Tensor) -> Tensor:
+        """Of codes (B, Z), (B,), without the constant, which the encoder's lacks too."""
+        narrow = torch.exp(-2 * self.log_stds)
+        # The square written out: a matrix (B, M) instead of all differences (B, M, Z).
+        squares = latent.square() @ narrow.t() - 2 * latent @ (self.means * narrow).t()
+        squares = squares + (self.means.square() * narrow).sum(1)
+        logs = self.weights.log_softmax(0) - self.log_stds.sum(1) - 0.5 * squares
+        return logs.logsumexp(1)
+
+    def forward(self, rows: int, generator: Generator) -> Tensor:
+        """Codes (B, Z), drawn."""
+        chosen = drawn(self.weights.expand(rows, -1), generator)
+        shape = (rows, self.means.shape[1])
+        noise = torch.randn(shape, device=generator.device, generator=generator)
+        return self.means[chosen] + self.log_stds[chosen].exp() * noise
 
 
 class Model(TableModel):
-    """Encoder, decoder and the scalars' standard deviations, in one optimizer."""
+    """Encoder, decoder, prior and the scalars' standard deviations, in one optimizer."""
 
     def __init__(
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
@@ -97,7 +155,16 @@ class Model(TableModel):
         self.encoder = _layers(layout.width, config.encoder, 2 * config.latent)
         self.decoder = _layers(config.latent, config.decoder, layout.width)
         self.stds = nn.Parameter(torch.full((len(layout.scalars),), START))
+        self.prior = Prior(config.prior, config.latent) if config.prior else None
+        self.averages = nn.ModuleList(
+            Average(network, config.average) for network in self._makers() if config.average
+        )
+        self.anneals = config.anneal
         self.optimizers = (Adam(self.parameters(), lr=config.rate, weight_decay=config.decay),)
+
+    def _makers(self) -> list[nn.Module]:
+        """The networks that make a sample."""
+        return [self.decoder] if self.prior is None else [self.decoder, self.prior]
 
     # -- training ---------------------------------------------------------------------------
 
@@ -112,18 +179,22 @@ class Model(TableModel):
         optimizer.step()
         with torch.no_grad():
             self.stds.clamp_(NARROWEST, WIDEST)
+        for average, network in zip(self.averages, self._makers(), strict=False):
+            cast("Average", average).move(network)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, codes: Codes, generator: Generator) -> dict[str, Tensor]:
         """Nats a row: missed by the decoder at one code of each row, and from the prior."""
         means, log_variances = self.encoder(self.layout.expand(codes)).chunk(2, dim=1)
         noise = torch.randn(means.shape, device=means.device, generator=generator)
-        logits = self.decoder(means + (0.5 * log_variances).exp() * noise)
-        apart = means.square() + log_variances.exp() - log_variances - 1
-        return {
-            "reconstruction": self.missed(logits, codes).mean(),
-            "divergence": 0.5 * apart.sum(1).mean(),
-        }
+        latent = means + (0.5 * log_variances).exp() * noise
+        if self.prior is None:
+            apart = 0.5 * (means.square() + log_variances.exp() - log_variances - 1).sum(1)
+        else:
+            mine = -0.5 * (noise.square() + log_variances).sum(1)
+            apart = mine - self.prior.log_density(latent)
+        missed = self.missed(self.decoder(latent), codes)
+        return {"reconstruction": missed.mean(), "divergence": apart.mean()}
 
     def missed(self, logits: Tensor, codes: Codes) -> Tensor:
         """Minus the log likelihood (B,) of rows under the decoder's output (B, W)."""
@@ -159,9 +230,16 @@ class Model(TableModel):
     ) -> Codes:
         """Rows of codes drawn from the prior, whatever is `given`."""
         self.eval()
-        device = self.stds.device
-        latent = torch.randn(rows, self.config.latent, device=device, generator=generator)
-        return self.drawn(self.decoder(latent), generator)
+        made = [
+            partial(cast("Average", average).run, network)
+            for average, network in zip(self.averages, self._makers(), strict=False)
+        ] or self._makers()
+        shape = (rows, self.config.latent)
+        if self.prior is None:
+            latent = torch.randn(shape, device=self.stds.device, generator=generator)
+        else:
+            latent = made[1](rows, generator)
+        return self.drawn(made[0](latent), generator)
 
     def drawn(self, logits: Tensor, generator: Generator) -> Codes:
         """Rows drawn as the decoder's output (B, W) and the `draw` setting say."""
