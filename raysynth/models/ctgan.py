@@ -33,6 +33,14 @@ What it changes:
   in real rows, which the generator else has to learn for every point and null;
 - `average`: samples are of an exponential average of the generator's weights.
 
+Shape, trend and detection of both for as many epochs, one training of seed 0 each, relations kept:
+Adult, 30 epochs, 0.986, 0.968 and 0.708 (paper 0.939, 0.885 and 0.926); 30,000 rows of Covertype,
+15 epochs, 0.993, 0.984 and 0.995 (0.961, 0.936 and 1.000); 19,500 of News, 8 epochs, 0.962, 0.966
+and 1.000 (0.858, 0.940 and 1.000); 11,743 of reviews, 0.957, 0.908 and 0.752 in 60 epochs (0.872,
+0.785 and 0.973 in 40). On Adult, 1,800 steps, detection was 0.83 (after 2,160) with the
+Wasserstein loss at the paper's rates, 0.75 with the relativistic loss at 1e-3 without momentum,
+0.74 with a penalty of 4, 0.70 with `hush` at 2e-3.
+
 Longer than other files: a family is one file, and this one has two networks with their losses.
 
 Shapes: B rows, P packs, W dense width, C categories of all category spans, Z noise width.
