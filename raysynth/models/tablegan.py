@@ -132,7 +132,7 @@ class Config(Presets):
 
 def encoding(config: Config) -> Encoding:
     """Numbers by their range, as in the paper, or normal scores; for categories see `cells`."""
-    return Encoding(config.numbers, "onehot", {"share": config.points})
+    return Encoding(config.numbers, "onehot", {"share": config.points, "local": False})
 
 
 def drawing(config: Config) -> Draw:

@@ -130,7 +130,7 @@ class Config(Presets):
 def encoding(config: Config) -> Encoding:
     """Normal scores, or the paper's: five modes, none pruned, offsets of 2 standard deviations."""
     if config.numbers == "normal":
-        return Encoding("normal", "onehot", {"share": config.points})
+        return Encoding("normal", "onehot", {"share": config.points, "local": False})
     return Encoding("modes", "onehot", {"modes": 5, "prune": False, "widths": 2.0})
 
 

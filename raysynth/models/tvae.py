@@ -100,7 +100,7 @@ class Config(Presets):
 
 def encoding(config: Config) -> Encoding:
     """Modes with an offset, as in the paper, or normal scores."""
-    return Encoding(config.numbers, "onehot", {"share": config.points})
+    return Encoding(config.numbers, "onehot", {"share": config.points, "local": False})
 
 
 def drawing(config: Config) -> Draw:
