@@ -1,6 +1,6 @@
 """`raysynth train` stopped in every way a training is stopped: it goes on as if it had not been.
 
-One training of 60 epochs is told as a story: killed outright, then ended by SIGTERM, then by
+One training of many epochs is told as a story: killed outright, then ended by SIGTERM, then by
 Ctrl-C, then left to finish; each command is the same and follows the last at once.
 """
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-EPOCHS = 60
+EPOCHS = 240
 SENTINEL, NUMBER = "Zq-sentinel", 918273645
 SETTINGS = f"""
 table = "adult.parquet"
@@ -37,8 +37,8 @@ LINES = (
     r"[a-z-]+ +(number|category) +[a-z-]+ +[\d,]+\+? +[\d,]+  .+",
     r"relations, kept in every sampled row:",
     r"  '.+",
-    r"resuming 'story' from epoch \d+ of 60",
-    r"weights: those of epoch 60, the last; no rows were held out to choose by",
+    rf"resuming 'story' from epoch \d+ of {EPOCHS}",
+    rf"weights: those of epoch {EPOCHS}, the last; no rows were held out to choose by",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",
     r"stopped after epoch \d+; repeat the command to resume",
     r"run: runs/story  \(600 rows, \d+ s; Ray's log: runs/story\.log\)",
@@ -145,7 +145,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _from(end: "CompletedProcess[str]") -> int:
-    found = re.search(r"resuming 'story' from epoch (\d+) of 60", end.stderr)
+    found = re.search(rf"resuming 'story' from epoch (\d+) of {EPOCHS}", end.stderr)
     assert found, end.stderr
     return int(found[1])
 
