@@ -15,8 +15,8 @@ would be held out that a probe says nothing, a family without a score trains on 
 not choose (`chooses`) trains on all and keeps the last: its probes only tell.
 
 **Averages.** Of a family that says so (`averaging`) the weights scored and kept are the mean over
-about the last tenth of the steps so far: as good, in the middle of a training, as those that its
-falling rate would end in there, so that one that is too long for its table costs time alone.
+about the last part of the steps so far, a thirtieth: in the middle of a training they are nearer to
+those that its falling rate would end in there. Over a tenth, they lag: the best came too early.
 
 **A loss that is not finite** takes training back to where the epoch began, with half the rate, at
 most `HALVINGS` times.

@@ -120,7 +120,7 @@ class Model(TableModel):
     """All columns' networks, and their optimizer."""
 
     scores = fills = True
-    averaging = 10
+    averaging = 30
     starts: Tensor
     numbered: Tensor
     places: Tensor

@@ -84,7 +84,7 @@ class Model(TableModel):
     """The recurrence with what goes in and comes out at each column, and its optimizer."""
 
     scores = True
-    averaging = 10
+    averaging = 30
     starts: Tensor
     numbered: Tensor
 
