@@ -38,7 +38,7 @@ from raysynth.storage import Place, write_bytes
 from raysynth.summary import Summary
 from raysynth.table import TableCodec
 
-FORMAT = 2  # 2: table.json holds relations beside columns
+FORMAT = 3  # 2: table.json holds relations; 3: weights of points that lie along a scale
 MANIFEST, WORK = "manifest.json", "work"
 
 

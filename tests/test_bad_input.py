@@ -439,7 +439,7 @@ def test_a_run_of_another_format(refused: Refused, run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     manifest |= {"format": 1, "raysynth": "9.9.9"}
     (run / "manifest.json").write_text(json.dumps(manifest))
-    _sample(refused, ("the run has format 1", "this raysynth reads format 2", "(9.9.9)"))
+    _sample(refused, ("the run has format 1", "this raysynth reads format 3", "(9.9.9)"))
 
 
 # -- given ----------------------------------------------------------------------------------------

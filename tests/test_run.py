@@ -95,7 +95,7 @@ def test_a_torn_run_is_told(copy: Path, name: str) -> None:
 def test_another_format_is_told_with_what_wrote_it(copy: Path) -> None:
     manifest = json.loads((copy / MANIFEST).read_text())
     (copy / MANIFEST).write_text(json.dumps({**manifest, "format": 99, "raysynth": "7.7"}))
-    with pytest.raises(RunError, match=r"format 99.*format 2.*7\.7"):
+    with pytest.raises(RunError, match=r"format 99.*format 3.*7\.7"):
         open_run(copy)
 
 
