@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from raysynth.hashing import Floats
 from raysynth.numeric import distinct
 
+SHARE = 0.003  # of the rows, for an exact value
 MOST = 1_000
 NEIGHBOURS = 10
 OFTEN = 3.0

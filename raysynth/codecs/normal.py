@@ -2,10 +2,10 @@
 
 A value that `share` of the rows or more hold is a **point** and comes back exactly; if `local`, so
 is one that stands out from its neighbours (`quantiles.heavy`), and of a category, whose numbers are
-codes, each of the most frequent is that `least` hold. All others are of
-one class, whose scalar is their normal score: the quantile of the standard normal distribution
-at the share of the class that lies below, divided by `REACH`. So a network sees every column,
-however skewed, as one standard normal stretch and some points.
+codes, each of the most frequent is that `least` hold. All others are of one class, whose scalar is
+their normal score: the quantile of the standard normal distribution at the share of the class that
+lies below, divided by `REACH`. So a network sees every column, however skewed, as one standard
+normal stretch and some points.
 
 Ranks are told by a piecewise linear distribution function between **knots**: the outermost are the
 scale's ends, the inner ones lie midway between two values, with `least` distinct holders or more
@@ -34,12 +34,11 @@ from raysynth.codecs import ColumnCodes, Stretches
 from raysynth.hashing import Chance, Floats
 from raysynth.layout import Part
 from raysynth.numeric import Scale, distinct, null_share
-from raysynth.quantiles import cuts, heavy
+from raysynth.quantiles import SHARE, cuts, heavy
 from raysynth.summary import ColumnSummary
 
 REACH = 5.0  # one row in 3.5 million lies past it
 KNOTS = 1_000
-SHARE = 0.003
 OUTERMOST = 0.7  # of a point: the class may have nobody on one side
 SPREAD = 0.98  # of a step: what lies at its edges would come back as the next value
 

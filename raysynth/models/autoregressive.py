@@ -123,7 +123,7 @@ class Model(TableModel):
     averaging = 30
     starts: Tensor
     numbered: Tensor
-    places: Tensor
+    lying: Tensor
 
     def __init__(
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Config
@@ -142,7 +142,7 @@ class Model(TableModel):
         ):
             self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
         lies = torch.tensor([place for column in self.columns for place in column.places])
-        self.register_buffer("places", lies, persistent=False)
+        self.register_buffer("lying", waves(lies), persistent=False)
         self.looked_up = nn.Embedding(sizes, width)
         self.waves = Blocks(max(1, len(numbers)), FEATURES, width)
         self.first, self.second = Blocks(count, width, width), Blocks(count, width, width)
@@ -260,7 +260,7 @@ class Model(TableModel):
             return head
         first = column.size - column.choice.bare
         last = first + len(column.choice.places)
-        lies = waves(self.places[column.first + first : column.first + last])
+        lies = self.lying[column.first + first : column.first + last]
         shared = torch.mm(self.along[self.pointed.index(place)], lies.t())
         added: Tensor = head + functional.pad(shared, (first, column.size - last))
         return added

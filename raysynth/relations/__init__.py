@@ -247,6 +247,23 @@ class Relation(ABC):
         return cls(**{name: _read(told) for name, told in value.items()})
 
 
+class Mending(Relation):
+    """One that leaves what is modelled as it was, and mends the rows that were drawn."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def reduce(self, table: pa.Table) -> pa.Table:
+        """See `Relation`: a table is as it was."""
+        return table
+
+    def reduced(self, summary: Summary) -> Summary:
+        """See `Relation`: so is its summary."""
+        return summary
+
+
 def _read(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_read, value))

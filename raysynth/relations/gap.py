@@ -20,14 +20,13 @@ from raysynth.arrays import plain_type, restored
 from raysynth.errors import ConfigError, TableError
 from raysynth.hashing import Chance
 from raysynth.numeric import Scale
-from raysynth.quantiles import heavy
+from raysynth.quantiles import SHARE, heavy
 from raysynth.relations import Relation, Values, View, Wish
 from raysynth.schema import Column, Schema, arrow_type
 from raysynth.ticks import write
 from raysynth.values import Line, Mask, Number, highest, line, put, timed
 
 FAR = 0.05
-HEAVY = 0.003  # of the rows, for an exact value (`normal.SHARE`)
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _exact(values: Line, nulls: Mask, view: View) -> float:
     shown = values[~nulls].astype(np.float64)
     if not len(shown):
         return 0.0
-    points = heavy(shown, view.summary.holders[~nulls], view.least, HEAVY)
+    points = heavy(shown, view.summary.holders[~nulls], view.least, SHARE)
     return float(np.isin(shown, points).mean())
 
 

@@ -19,9 +19,8 @@ import pyarrow as pa
 from raysynth.arrays import plain_type, restored
 from raysynth.errors import ConfigError
 from raysynth.hashing import Chance
-from raysynth.relations import PROBED, Range, Relation, View, Wish, told
+from raysynth.relations import PROBED, Mending, Range, View, Wish, told
 from raysynth.schema import arrow_type
-from raysynth.summary import Summary
 from raysynth.ticks import write
 from raysynth.values import Line, Mask, Number, highest, line, put, timed
 
@@ -36,7 +35,7 @@ class _Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Kind(Relation):
+class Kind(Mending):
     """`target`, of the Arrow type `type`, is not below any column of `below`.
 
     `decimals` are those that numbers are written with.
@@ -94,11 +93,6 @@ class Kind(Relation):
         return (self.target,)
 
     @property
-    def dropped(self) -> tuple[str, ...]:
-        """See `Relation`."""
-        return ()
-
-    @property
     def text(self) -> str:
         """See `Relation`."""
         below = ", ".join(f"'{name}'" for name in self.below)
@@ -109,14 +103,6 @@ class Kind(Relation):
         values, nulls = line(table, self.target)
         base, none = highest(table, self.below)
         return ~nulls & ~none & (values < base)
-
-    def reduce(self, table: pa.Table) -> pa.Table:
-        """See `Relation`: a table is as it was."""
-        return table
-
-    def reduced(self, summary: Summary) -> Summary:
-        """See `Relation`."""
-        return summary
 
     def restore(self, table: pa.Table, chance: Chance) -> pa.Table:
         """See `Relation`."""

@@ -24,16 +24,14 @@ import pyarrow as pa
 from raysynth.errors import ConfigError
 from raysynth.hashing import Chance, Floats
 from raysynth.numeric import EXACT
-from raysynth.relations import PROBED, Range, Relation, View, Wish, told
-from raysynth.schema import Schema
-from raysynth.summary import Summary
+from raysynth.relations import PROBED, Mending, Range, View, Wish, told
 from raysynth.values import Mask, Number, floats, put
 
 TRIED = (64, PROBED)  # rows, for every pair and for what is left
 
 
 @dataclass(frozen=True)
-class Kind(Relation):
+class Kind(Mending):
     """`target`, written as `number`, by `base` is a whole number."""
 
     kind = "rate"
@@ -88,11 +86,6 @@ class Kind(Relation):
         return (self.target,)
 
     @property
-    def dropped(self) -> tuple[str, ...]:
-        """See `Relation`."""
-        return ()
-
-    @property
     def made(self) -> tuple[str, ...]:
         """See `Relation`: what others know of the column holds without it."""
         return ()
@@ -105,18 +98,6 @@ class Kind(Relation):
     def broken(self, table: pa.Table) -> Mask:
         """See `Relation`."""
         return self._off(floats(table, self.target), floats(table, self.base))
-
-    def reduce(self, table: pa.Table) -> pa.Table:
-        """See `Relation`: a table is as it was."""
-        return table
-
-    def reduced(self, summary: Summary) -> Summary:
-        """See `Relation`."""
-        return summary
-
-    def columns(self, schema: Schema) -> Schema:
-        """See `Relation`."""
-        return schema
 
     def restore(self, table: pa.Table, chance: Chance) -> pa.Table:
         """See `Relation`."""

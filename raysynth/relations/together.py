@@ -22,18 +22,16 @@ from raysynth.arrays import plain, plain_type, restored, stored, unstored
 from raysynth.errors import TableError
 from raysynth.hashing import Chance
 from raysynth.numeric import Scale
-from raysynth.quantiles import cuts, heavy
-from raysynth.relations import Follows, Range, Relation, Values, View, Wish, holds, told
+from raysynth.quantiles import SHARE, cuts, heavy
+from raysynth.relations import Follows, Mending, Range, Values, View, Wish, holds, told
 from raysynth.schema import arrow_type
-from raysynth.summary import Summary
 from raysynth.values import Mask, column, floats, listed, put, unlisted
 
 COLUMNS, FILLS = 1_024, 100
-HEAVY = 0.003  # of the rows, for a value to be one of few
 
 
 @dataclass(frozen=True)
-class Kind(Relation):
+class Kind(Mending):
     """`target` is `what` ("null" or "zero") wherever `source` is; `types` are their Arrow types.
 
     With `exact` nowhere else: `fills`, as `values.listed`, are drawn from there. `signs` are those
@@ -118,11 +116,6 @@ class Kind(Relation):
         return (self.target,)
 
     @property
-    def dropped(self) -> tuple[str, ...]:
-        """See `Relation`."""
-        return ()
-
-    @property
     def text(self) -> str:
         """See `Relation`."""
         where = "exactly where" if self.exact else "wherever"
@@ -138,14 +131,6 @@ class Kind(Relation):
         """See `Relation`."""
         source, target = self._rows(table, self.source), self._rows(table, self.target)
         return source != target if self.exact else source & ~target
-
-    def reduce(self, table: pa.Table) -> pa.Table:
-        """See `Relation`: a table is as it was."""
-        return table
-
-    def reduced(self, summary: Summary) -> Summary:
-        """See `Relation`."""
-        return summary
 
     def restore(self, table: pa.Table, chance: Chance) -> pa.Table:
         """See `Relation`."""
@@ -237,6 +222,6 @@ def _fills(view: View, name: str, rows: Mask) -> tuple[Any, ...]:
         return ()
     told = scale.floats(part.sample)
     found = cuts(told, part.holders, view.least, FILLS)
-    edges = np.array(found) if found else heavy(told, part.holders, view.least, HEAVY)
+    edges = np.array(found) if found else heavy(told, part.holders, view.least, SHARE)
     values = stored(plain(scale.values(edges)))
     return tuple(value for value in listed(values) if value != 0 or part.column.kind == "time")
