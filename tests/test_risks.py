@@ -1,0 +1,64 @@
+"""Intervals and rates of attacks: against plain definitions, and how often they hold the truth."""
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from raysynth import risks
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    # Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table I: 81 of
+    # 263 gives 0.2553 to 0.3662, 15 of 148 gives 0.0624 to 0.1605, 0 of 20 gives 0 to 0.1611.
+    for successes, tried, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)):
+        found = risks.share(successes, tried)
+        assert found == pytest.approx((successes / tried, low, high), abs=5e-5)
+    assert risks.share(0, 20) == pytest.approx((0, 0, 0.1611), abs=5e-5)
+    assert risks.share(20, 20) == pytest.approx((1, 0.8389, 1), abs=5e-5)
+    assert risks.share(0, 0) == (0, 0, 1)
+
+
+def test_an_area_is_that_of_scikit_learn_ties_and_all() -> None:
+    g = np.random.default_rng(0)
+    members, others = g.integers(1, 9, 300).astype(float), g.integers(0, 8, 200).astype(float)
+    found = risks.auc(members, others)
+    truth = np.repeat([1, 0], [300, 200])
+    wanted = roc_auc_score(truth, np.concatenate([members, others]))
+    assert found.value == pytest.approx(wanted, abs=1e-12)
+    assert found.low < found.value < found.high
+
+
+def test_an_areas_interval_holds_the_truth_as_often_as_it_says() -> None:
+    g, held = np.random.default_rng(1), 0
+    truth = 0.7602499  # of normals one apart: Phi(1 / sqrt 2)
+    for _ in range(400):
+        found = risks.auc(g.normal(1, 1, 80), g.normal(0, 1, 120))
+        held += found.low <= truth <= found.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_perfectly_told_apart_leaves_room_below_and_none_above() -> None:
+    found = risks.auc(np.arange(10.0) + 100, np.arange(10.0))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert 0.6 < found.low < 0.8
+    assert risks.auc(np.ones(5), np.ones(5)).value == 0.5
+
+
+def test_rates_are_those_of_the_roc_curve() -> None:
+    g = np.random.default_rng(2)
+    members, others = g.normal(1, 1, 500), g.normal(0, 1, 1000)
+    scores = np.concatenate([members, others])
+    false, true, _ = roc_curve(np.repeat([1, 0], [500, 1000]), scores, drop_intermediate=False)
+    for rate in (0.0, 0.001, 0.01, 0.1, 1.0):
+        wanted = true[false <= rate + 1e-12].max()
+        assert risks.true_rate(members, others, rate) == pytest.approx(wanted)
+    curve = risks.roc(members, others)
+    assert len(curve) == 101
+    assert curve[-1] == (1.0, 1.0)
+    assert all(one[1] <= other[1] for one, other in itertools.pairwise(curve))
+
+
+def test_rows_that_score_alike_are_not_told_apart_by_order() -> None:
+    assert risks.true_rate(np.ones(10), np.ones(10), 0.5) == 0.0
