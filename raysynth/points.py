@@ -130,6 +130,34 @@ def nearest(
     return found, np.sqrt(exact)
 
 
+def neighbours(queries: Points, references: Points, count: int) -> Floats:
+    """How far each query lies from its `count` nearest references by Euclid's distance, (B, count).
+
+    In rising order; where there are fewer references than `count`, the farthest one stands in.
+    """
+    wanted = min(count, references.rows)
+    left = np.concatenate([-2 * queries.numbers, np.ones((queries.rows, 1))], axis=1)
+    squares = np.square(references.numbers).sum(axis=1, keepdims=True)
+    right = np.concatenate([references.numbers, squares], axis=1).T
+    found = np.empty((queries.rows, count))
+    with threadpool_limits(1):
+        for rows in _blocks(queries, references):
+            apart = left[rows] @ right
+            apart += _mismatched(queries, references, rows)
+            near = np.argpartition(apart, wanted - 1, axis=1)[:, :wanted]
+            found[rows, :wanted] = np.sort(_exact(queries, references, rows, near), axis=1)
+    found[:, wanted:] = found[:, wanted - 1 : wanted]
+    return np.sqrt(found)
+
+
+def _exact(queries: Points, references: Points, rows: slice, near: Any) -> Floats:
+    """The squares of distances to the references `near` (rows, k), equal rows exactly 0 apart."""
+    exact: Floats = np.square(queries.numbers[rows, None] - references.numbers[near]).sum(axis=2)
+    for one, other in zip(queries.codes, references.codes, strict=True):
+        exact += 2.0 * (one[rows, None] != other[near])
+    return exact
+
+
 def closest(queries: Points, references: Points) -> Floats:
     """How far each query lies from the reference nearest it by the L1 distance, (B)."""
     found = np.empty(queries.rows)

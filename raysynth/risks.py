@@ -4,6 +4,11 @@ Intervals are for one figure at `LEVEL` confidence, two-sided:
 
 - a share of attempts: Wilson, "Probable inference, the law of succession, and statistical
   inference" (JASA 22, 1927);
+- a share over that of a control: of the ratio of failures, from both Wilson intervals, Newcombe,
+  "MOVER-R confidence intervals for ratios and products of two independently estimated quantities"
+  (Statistical Methods in Medical Research 25, 2016). It lies above 0 exactly where his interval of
+  the difference does ("Interval estimation for the difference between independent proportions",
+  Statistics in Medicine 17, 1998, method 10);
 - an area under a ROC curve: DeLong, DeLong & Clarke-Pearson, "Comparing the areas under two or more
   correlated receiver operating characteristic curves" (Biometrics 44, 1988).
 """
@@ -12,13 +17,16 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from raysynth.frames import Floats
 
 LEVEL = 0.95
+FEWEST = 30  # rows of a side under which an attack says nothing
 Z = float(norm.ppf(0.5 + LEVEL / 2))
 
+Bools = NDArray[np.bool_]
 Unit = Literal["AUC", "risk", "share"]
 
 
@@ -66,6 +74,32 @@ def share(successes: float, tried: int) -> Interval:
     return Interval(plain, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
+def residual(successes: float, tried: int, control: float, control_tried: int) -> Interval:
+    """What a share of successes has over that of a control: (share - control) / (1 - control).
+
+    So Giomi et al., "A Unified Framework for Quantifying Privacy Risk in Synthetic Data" (PoPETs
+    2023, arXiv 2211.10459), have it. What lies under 0 is 0, the interval's ends too: less than the
+    control is nothing learned. With a control that always succeeds nothing is left to learn: 0.
+    """
+    main, base = share(successes, tried), share(control, control_tried)
+    # Of the ratio of failures, to which the figure adds up to 1.
+    failed, failed_base = 1 - main.value, 1 - base.value
+    if not tried or not control_tried or failed_base == 0:
+        return Interval(0.0, 0.0, 1.0)
+
+    def solved(end: float, base_end: float) -> tuple[float, float, float]:
+        wide = base_end * (2 * failed_base - base_end)
+        both, rest = failed * failed_base, end * (2 * failed - end)
+        return wide, rest, both + float(np.sqrt(max(0.0, both**2 - wide * rest)))
+
+    wide, _, root = solved(1 - main.low, 1 - base.high)
+    most = root / wide if wide > 0 else np.inf
+    _, rest, root = solved(1 - main.high, 1 - base.low)
+    least = max(0.0, rest / root) if root > 0 else 0.0
+    ends = (1 - failed / failed_base, 1 - most, 1 - least)
+    return Interval(*(float(max(0.0, end)) for end in ends))
+
+
 def auc(members: Floats, others: Floats) -> Interval:
     """The area under the ROC curve of scores (M,) that should exceed others (N,), by DeLong.
 
@@ -101,3 +135,35 @@ def true_rate(members: Floats, others: Floats, false_rate: float) -> float:
         return 1.0
     bar = np.sort(others)[len(others) - 1 - allowed]
     return float(np.mean(members > bar))
+
+
+def membership(name: str, members: Floats, others: Floats, note: str) -> Risk:
+    """How well members are told by scores (M,) that should exceed those of others (N,).
+
+    With fewer than `FEWEST` on a side it is skipped. The true-positive rates have Wilson's ends
+    over the members, the threshold being taken as given.
+    """
+    if min(len(members), len(others)) < FEWEST:
+        return skipped(name, "AUC", note, f"fewer than {FEWEST} rows on a side")
+    found, details = auc(members, others), {}
+    for label, rate in (("1pct", 0.01), ("0.1pct", 0.001)):
+        told = share(true_rate(members, others, rate) * len(members), len(members))
+        details[f"tpr_at_{label}"] = told.value
+        details[f"tpr_at_{label}_low"], details[f"tpr_at_{label}_high"] = told.low, told.high
+    tried, curve = len(members) + len(others), roc(members, others)
+    return Risk(name, "AUC", *found, 0.5, tried, note, details=details, curve=curve)
+
+
+def over_control(name: str, hits: Bools, control: Bools, note: str, **details: float) -> Risk:
+    """How much oftener an attack hits than among a control's rows, both (B,): see `residual`."""
+    if min(len(hits), len(control)) < FEWEST:
+        return skipped(name, "risk", note, f"fewer than {FEWEST} rows on a side")
+    found = residual(int(hits.sum()), len(hits), int(control.sum()), len(control))
+    told = {"rate": float(hits.mean()), "control": float(control.mean()), **details}
+    return Risk(name, "risk", *found, 0.0, len(hits), note, details=told)
+
+
+def skipped(name: str, unit: Unit, note: str, why: str) -> Risk:
+    """An attack that could not be made: the figures of chance, and an interval of everything."""
+    chance = 0.5 if unit == "AUC" else 0.0
+    return Risk(name, unit, chance, 0.0, 1.0, chance, 0, note, skipped=why)

@@ -1,6 +1,7 @@
 """Intervals and rates of attacks: against plain definitions, and how often they hold the truth."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -62,3 +63,62 @@ def test_rates_are_those_of_the_roc_curve() -> None:
 
 def test_rows_that_score_alike_are_not_told_apart_by_order() -> None:
     assert risks.true_rate(np.ones(10), np.ones(10), 0.5) == 0.0
+
+
+def newcombe(one: int, tried: int, other: int, other_tried: int) -> tuple[float, float]:
+    """The interval of the difference of two shares by his method 10."""
+    first, second = risks.share(one, tried), risks.share(other, other_tried)
+    apart = first.value - second.value
+    low = math.hypot(first.value - first.low, second.high - second.value)
+    high = math.hypot(first.high - first.value, second.value - second.low)
+    return apart - low, apart + high
+
+
+def test_a_residual_is_over_the_control_and_agrees_with_the_difference() -> None:
+    # 56 of 70 against 48 of 80 gives 0.0524 to 0.3339 by method 10: table II of Newcombe, "Interval
+    # estimation for the difference between independent proportions" (1998).
+    assert newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert risks.residual(56, 70, 48, 80).value == pytest.approx((0.8 - 0.6) / 0.4)
+    g = np.random.default_rng(0)
+    for _ in range(500):
+        tried, other_tried = (int(n) for n in g.integers(5, 200, 2))
+        one, other = int(g.integers(0, tried + 1)), int(g.integers(0, other_tried))
+        found = risks.residual(one, tried, other, other_tried)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert (found.low > 0) == (newcombe(one, tried, other, other_tried)[0] > 1e-12)
+        assert (found.high > 0) == (newcombe(one, tried, other, other_tried)[1] > 1e-12)
+
+
+def test_a_residuals_interval_holds_the_truth_as_often_as_it_says() -> None:
+    g = np.random.default_rng(1)
+    for share, control in ((0.3, 0.1), (0.9, 0.5), (0.05, 0.01)):
+        truth, held = (share - control) / (1 - control), 0
+        for _ in range(1000):
+            found = risks.residual(g.binomial(150, share), 150, g.binomial(100, control), 100)
+            held += found.low <= truth <= found.high
+        assert 0.93 <= held / 1000 <= 0.99, (share, control)
+
+
+def test_a_residual_at_its_ends() -> None:
+    assert risks.residual(0, 100, 0, 100).value == 0
+    assert risks.residual(0, 100, 0, 100).low == 0
+    assert risks.residual(100, 100, 0, 100).value == 1
+    assert risks.residual(100, 100, 0, 100).low > 0.9
+    assert risks.residual(0, 100, 90, 100) == (0, 0, 0), "less than strangers is nothing learned"
+    for nothing in ((9, 10, 10, 10), (0, 0, 1, 10), (1, 10, 0, 0)):
+        assert risks.residual(*nothing) == (0, 0, 1)
+
+
+def test_membership_has_rates_with_ends_and_is_skipped_for_few() -> None:
+    g = np.random.default_rng(2)
+    members, others = g.normal(1, 1, 500), g.normal(0, 1, 1000)
+    risk = risks.membership("one", members, others, "a note")
+    assert (risk.value, risk.low, risk.high) == risks.auc(members, others)
+    for label, rate in (("1pct", 0.01), ("0.1pct", 0.001)):
+        value, low, high = (risk.details[f"tpr_at_{label}{end}"] for end in ("", "_low", "_high"))
+        assert value == pytest.approx(risks.true_rate(members, others, rate))
+        assert low < value < high
+    assert risk.curve == risks.roc(members, others)
+    few = risks.membership("one", members[:29], others, "a note")
+    assert few.skipped
+    assert (few.value, few.low, few.high, few.chance, few.tried) == (0.5, 0, 1, 0.5, 0)

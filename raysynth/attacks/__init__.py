@@ -5,11 +5,24 @@ Attacks do not know one another. What all are judged by is in `raysynth.risks`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from raysynth.frames import subsample
+
+
+class Candidates(NamedTuple):
+    """Rows whose membership is guessed, as many `members` as `others`, and what is known of people.
+
+    `reference` are rows of the same people that are neither: all that an attacker has beside the
+    synthetic table.
+    """
+
+    members: pa.Table
+    others: pa.Table
+    reference: pa.Table
 
 
 @dataclass(frozen=True)
@@ -40,3 +53,15 @@ class Tables:
             subsample(train, least, generator),
             subsample(held, least, generator),
         )
+
+    def candidates(self, generator: np.random.Generator, rows: int) -> Candidates:
+        """At most `rows` rows of `train`, as many of `held`, and the rest of `held`: half or more.
+
+        Both sides are drawn alike, and neither is in the reference, so that nothing but the
+        synthetic table treats members otherwise.
+        """
+        count = min(rows, self.train.num_rows, self.held.num_rows // 2)
+        order = generator.permutation(self.held.num_rows)
+        others, rest = np.sort(order[:count]), np.sort(order[count:])
+        members = subsample(self.train, count, generator)
+        return Candidates(members, self.held.take(others), self.held.take(rest))
