@@ -18,6 +18,7 @@ import torch
 from raysynth import relate
 from raysynth.arrays import plain, restored
 from raysynth.errors import GivenError
+from raysynth.frames import Floats
 from raysynth.given import bounds_of, not_null
 from raysynth.hashing import seed_of
 from raysynth.layout import Bounds, Codes, ColumnSpans
@@ -105,6 +106,27 @@ class Sampler:
             place = table.schema.names.index(name)
             table = table.set_column(place, filled.schema.field(name), filled.column(name))
         return table
+
+    def bits(self, table: pa.Table, seed: int = 0) -> Floats:
+        """Bits that each row of `table` takes by the model, (B,): its likelihood, as minus log2.
+
+        Of the codes that `seed` stands for, where a value has several; numbers are measured as
+        densities of codes, so bits compare rows and not models of other codecs. A row that breaks
+        a relation of the table is measured as if it kept it. Raises `TableError` where a column of
+        the run is missing or of another type, `GivenError` where the family has no likelihood.
+        """
+        if not self.model.scores:
+            raise GivenError(
+                "this family of generators has no likelihood to measure rows by; train an "
+                "autoregressive one (--family autoregressive)"
+            )
+        found = np.empty(table.num_rows)
+        for at in range(0, table.num_rows, GROUP * CHUNK):
+            piece = table.slice(at, GROUP * CHUNK)
+            ids = np.arange(at, at + piece.num_rows, dtype=np.uint64)
+            codes = self.table.encode(piece, ids, seed).to(self.device)
+            found[at : at + piece.num_rows] = self.model.row_bits(codes).cpu().numpy()
+        return found
 
     def _filled(self, table: pa.Table, seed: int, start: int) -> pa.Table:
         """The columns learned from of a chunk's `table`, as `select` gives it, filled."""

@@ -28,7 +28,7 @@ class TableModel(nn.Module, ABC):
     optimizers: tuple[Optimizer, ...]
     pace = 1.0  # of the settings' learning rates: lowered by training that diverged
     chooses = True  # whether its best weights are kept; else its last, trained on all rows
-    scores = False  # whether `score` tells anything
+    scores = False  # whether `score` and `row_bits` tell anything
     fills = False  # whether `fill` does
     averaging = 0  # weights are averaged over about the last one in so many steps; 0: they are not
     anneals = False  # whether rates fall to 0 along a cosine
@@ -37,6 +37,14 @@ class TableModel(nn.Module, ABC):
         """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.
 
         Only families that say `scores` are asked.
+        """
+        return self.row_bits(codes).mean()
+
+    def row_bits(self, codes: Codes) -> Tensor:
+        """Bits that each row takes, (B,): minus the logarithm of its likelihood, in eval mode.
+
+        Only families that say `scores` are asked. Scalars are measured as densities, so less than
+        no bits are possible.
         """
         raise NotImplementedError
 

@@ -212,11 +212,11 @@ class Model(TableModel):
         return torch.rand(count, rows, device=device, generator=generator) < chance
 
     @torch.inference_mode()
-    def score(self, codes: Codes) -> Tensor:
-        """Bits a row takes in the table's order, the mean over `codes`."""
+    def row_bits(self, codes: Codes) -> Tensor:
+        """Bits that each row takes in the table's order, (B,)."""
         self.eval()
         rows = max(1, SCORED // (len(self.columns) * self.width))
-        return torch.cat([self.bits(piece).sum(0) for piece in codes.pieces(rows)]).mean()
+        return torch.cat([self.bits(piece).sum(0) for piece in codes.pieces(rows)])
 
     def bits(
         self,

@@ -142,11 +142,11 @@ class Model(TableModel):
         return {"bits": bits.detach()}
 
     @torch.inference_mode()
-    def score(self, codes: Codes) -> Tensor:
-        """Bits a row takes, the mean over `codes`."""
+    def row_bits(self, codes: Codes) -> Tensor:
+        """Bits that each row takes, (B,)."""
         self.eval()
         rows = max(1, SCORED // (len(self.columns) * self.config.hidden))
-        return torch.cat([self.bits(piece).sum(0) for piece in codes.pieces(rows)]).mean()
+        return torch.cat([self.bits(piece).sum(0) for piece in codes.pieces(rows)])
 
     def bits(self, codes: Codes, generator: Generator | None = None) -> Tensor:
         """Bits that each column takes given those before it, (D, B).
