@@ -55,7 +55,10 @@ def figures(settings: Settings) -> Result:
 
 
 def _pairs(real: pd.DataFrame, synthetic: pd.DataFrame, numbers: set[str]) -> Result:
-    """The mean over pairs of the metrics alone, numbers cut between the real column's ends."""
+    """The mean over all pairs of the metrics alone, numbers cut between the real column's ends.
+
+    The report counts those alone that relate in the real table, and cuts each table by itself.
+    """
     scores = []
     for place, one in enumerate(real):
         for other in list(real)[place + 1 :]:

@@ -10,8 +10,9 @@ Definitions after CorrelationSimilarity and ContingencySimilarity of SDMetrics:
   smallest and the largest value of the real table (values beyond fall in the outer bins); null is
   a bin and a category of its own.
 
-SDMetrics' quality report (0.32) cuts a synthetic column between its own ends, gives the largest
-value a bin of its own, and puts null in that; its ContingencySimilarity alone cuts as here.
+Every pair counts. SDMetrics' quality report (0.32) counts those alone that relate in the real table
+(|r| over 0.5, Cramer's V over 0.3); and it cuts a synthetic column between its own ends and puts
+null in the bin of the largest value, where its ContingencySimilarity alone cuts as here.
 """
 
 from itertools import combinations
