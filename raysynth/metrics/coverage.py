@@ -14,7 +14,8 @@ it. A column with no such category, or fewer than twice as many numbers, is left
 
 How often a category occurs does not matter, once is enough, and nothing is said of what lies
 between the ends of a range: shape sees both. What is to be covered stays the same where rows are
-drawn again, and an interval is rough, as a range hangs on two rows.
+drawn again, and an interval is rough: a range hangs on two rows, and where all is covered with
+rows to spare it has no width.
 """
 
 import numpy as np
