@@ -5,6 +5,7 @@
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
     python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
+    python jobs/benchmark.py parity jobs/data/adult_train.parquet jobs/data/adult_test.parquet
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
 """
 
@@ -14,13 +15,14 @@ from pathlib import Path
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
-from benchmarks import fidelity, paper, peers, scale, tables
+from benchmarks import fidelity, paper, parity, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("tables")(tables.tables)
+app.command("parity")(parity.parity)
 app.command("paper")(paper.paper)
 
 

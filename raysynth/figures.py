@@ -8,14 +8,20 @@ Better = Literal["higher", "lower", "near 0.5"]
 
 @dataclass(frozen=True)
 class Score:
-    """One measurement taken three times; `ceiling` is None where no training rows were given."""
+    """One measurement taken three times; `ceiling` is None where no training rows were given.
+
+    `low` and `high` are the ends of a 95 % confidence interval of `synthetic`, None where none was
+    computed. What an interval is about is said where it is: `raysynth.risks`, `raysynth.resample`.
+    """
 
     synthetic: float
     ceiling: float | None
     floor: float
+    low: float | None = None
+    high: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure(Score):
     """A score with its name, its unit, which way is better, and how to read it."""
 
@@ -31,6 +37,8 @@ def figure(name: str, score: Score, unit: str | None = None) -> Figure:
         score.synthetic,
         score.ceiling,
         score.floor,
+        score.low,
+        score.high,
         name=name,
         unit=unit or _UNITS.get(name, "score"),
         better=_BETTER.get(name, "higher"),
@@ -56,6 +64,37 @@ _NOTES = {
     "trend": (
         "How near the relation of each two columns comes to the real one, 1 being the same, as a "
         "mean over pairs."
+    ),
+    "mutual_information": (
+        "How near what one column tells of another comes to what it tells in the real table, 1 "
+        "being as much, as a mean over pairs; it sees any relation, of numbers and categories."
+    ),
+    "three_way": (
+        "How near the shares of values that three columns take together come to the real ones, as "
+        "a mean over triples; sampling noise alone keeps it well under 1, as the ceiling shows."
+    ),
+    "cumulative": (
+        "How far numbers would have to be moved to be distributed as the real ones, in ranges of "
+        "their column: 1 is not at all. Far-off values count by how far they are off."
+    ),
+    "tails": (
+        "Whether as many numbers as in the real table lie in its lowest and its highest hundredth: "
+        "1 is as many, 0.5 half or twice as many, 0 none."
+    ),
+    "coverage": (
+        "The share of categories that 10 real rows or more have, and of the ranges of numbers, "
+        "that occur at all; how often they occur does not matter here."
+    ),
+    "missingness": (
+        "Whether as many cells are missing, as a mean over the columns that miss any: 1 is as many."
+    ),
+    "missing_together": (
+        "Whether the same columns are missing in the same rows: 1 is every pattern as often as in "
+        "the real table; the floor misses as much in each column, but not together."
+    ),
+    "groups": (
+        "The shape of the other columns within the worst group, of those that 100 real rows or "
+        "more make by one category; noise lowers it in small groups, as the ceiling shows."
     ),
     "alpha_precision": (
         "How evenly rows spread about the centre of the real ones, 1 being the same; it sees rows "

@@ -9,28 +9,34 @@ All three are compared on the same number of rows: that of the smallest table, `
 with a seed; the nearest neighbours of `ASKED` of them are looked for among all. Copies alone are
 counted over all rows, since a share does not grow with the rows that are looked up. The same
 tables, seed and library versions give the same report on any number of cores.
+
+The synthetic figure has a 95 % interval: by Wilson of a share (where ties count half, which vary
+less, it is if anything too wide), by DeLong of an AUC, and by drawing the rows of both tables again
+of all that `raysynth.resample` can measure anew. It is about chance in the rows that were compared;
+another training of the same model may well lie outside.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from statistics import fmean
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from raysynth.errors import TableError
+from raysynth.fidelity import Compared
 from raysynth.figures import Figure, Score, figure
 from raysynth.frames import permuted, subsample
-from raysynth.metrics import copies, dcr, detection, marginals, pairs, precision, utility
+from raysynth.metrics import copies, dcr, detection, utility
+from raysynth.risks import Interval, share
 from raysynth.schema import Schema, select
 
-VERSION = 2  # 2: alpha-precision, beta-recall, logistic detection and the DCR share
+# 2: alpha-precision, beta-recall, logistic detection, DCR share; 3: intervals, more of fidelity
+VERSION = 3
 ROWS = 20_000
 ASKED = 4_000  # a share of so many has a standard error of 0.008 at most
 FEWEST = 10  # rows: under this three folds and a shape say nothing
 
-K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -45,6 +51,7 @@ class Report:
     target: str
     seed: int
     version: int = VERSION
+    groups: dict[str, Score] = field(default_factory=dict)
 
     @property
     def worst_column(self) -> str:
@@ -56,8 +63,13 @@ class Report:
         """The pair whose synthetic trend is the lowest; None for a table of one column."""
         return min(self.pairs, key=lambda names: self.pairs[names].synthetic, default=None)
 
+    @property
+    def worst_group(self) -> str | None:
+        """The column that makes the group of the lowest shape; None where none makes groups."""
+        return min(self.groups, key=lambda name: self.groups[name].synthetic, default=None)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON value: figures, columns and pairs each with synthetic, ceiling, floor."""
+        """A JSON value: each score with synthetic, ceiling, floor, low, high."""
         worst = self.worst_pair
         return {
             "version": self.version,
@@ -67,8 +79,10 @@ class Report:
             "figures": [asdict(one) for one in self.figures],
             "columns": [{"column": name, **asdict(s)} for name, s in self.columns.items()],
             "pairs": [{"columns": list(names), **asdict(s)} for names, s in self.pairs.items()],
+            "groups": [{"column": name, **asdict(s)} for name, s in self.groups.items()],
             "worst_column": self.worst_column,
             "worst_pair": None if worst is None else list(worst),
+            "worst_group": self.worst_group,
         }
 
 
@@ -124,18 +138,20 @@ def judge(
     whole = _Tables(real, synthetic, train, permuted(source, np.random.default_rng([seed, 4])))
     rows = min(ROWS, *(count for count in counts.values() if count is not None))
     drawn = whole.cut(rows, seed)
-    columns = _merged(drawn.three(lambda table: marginals.scores(drawn.real, table, schema)))
-    trends = _merged(drawn.three(lambda table: pairs.scores(drawn.real, table, schema)))
-    figures = [figure("shape", _mean(columns))]
-    figures += [figure("trend", _mean(trends))] if trends else []
-    figures += _supported(drawn, schema, seed)
+    found = Compared(
+        *(drawn.real, drawn.synthetic, drawn.ceiling, drawn.floor, schema, seed, ASKED)
+    ).fidelity()
+    figures = list(found.figures)
     figures += [figure("detection", _detected(drawn, schema, seed, "trees"))]
     figures += [figure("detection_logistic", _detected(drawn, schema, seed, "logistic"))]
-    figures += _useful(drawn, schema, target, seed) if trends else []
+    figures += _useful(drawn, schema, target, seed) if found.pairs else []
     if drawn.ceiling is not None:
         figures += [figure("dcr_share", _nearer(drawn, drawn.ceiling, schema, seed))]
     figures += [figure("copies", _copied(whole, source, schema))]
-    return Report(tuple(figures), columns, trends, counts | {"compared": rows}, target, seed)
+    counts |= {"compared": rows}
+    return Report(
+        *(tuple(figures), found.columns, found.pairs, counts, target, seed), groups=found.groups
+    )
 
 
 def count_rows(**tables: pa.Table | None) -> dict[str, int | None]:
@@ -149,45 +165,16 @@ def count_rows(**tables: pa.Table | None) -> dict[str, int | None]:
     return {name: None if table is None else table.num_rows for name, table in tables.items()}
 
 
-def _merged(
-    three: tuple[dict[K, float], dict[K, float] | None, dict[K, float]],
-) -> dict[K, Score]:
-    synthetic, ceiling, floor = three
-    return {
-        key: Score(synthetic[key], None if ceiling is None else ceiling[key], floor[key])
-        for key in synthetic
-    }
-
-
-def _mean(scores: Mapping[Any, Score]) -> Score:
-    ceilings = [score.ceiling for score in scores.values() if score.ceiling is not None]
-    return Score(
-        fmean(score.synthetic for score in scores.values()),
-        fmean(ceilings) if ceilings else None,
-        fmean(score.floor for score in scores.values()),
-    )
-
-
-def _supported(tables: _Tables, schema: Schema, seed: int) -> list[Figure]:
-    real = precision.Real.of(tables.real, schema, np.random.default_rng([seed, 7]), ASKED)
-    synthetic, ceiling, floor = tables.three(real.scores)
-    return [
-        figure(name, Score(mine, None if ceiling is None else ceiling[place], floor[place]))
-        for place, (name, mine) in enumerate(synthetic._asdict().items())
-    ]
-
-
 def _detected(
     tables: _Tables, schema: Schema, seed: int, classifier: detection.Classifier
 ) -> Score:
     # The same folds for all three, so that they differ by the tables alone.
-    return Score(
-        *tables.three(
-            lambda table: detection.auc(
-                tables.real, table, schema, np.random.default_rng([seed, 5]), ROWS, classifier
-            )
+    synthetic, ceiling, floor = tables.three(
+        lambda table: detection.interval(
+            tables.real, table, schema, np.random.default_rng([seed, 5]), ROWS, classifier
         )
     )
+    return _score(synthetic, None if ceiling is None else ceiling.value, floor.value)
 
 
 def _useful(tables: _Tables, schema: Schema, target: str, seed: int) -> list[Figure]:
@@ -212,17 +199,19 @@ def _nearer(tables: _Tables, train: pa.Table, schema: Schema, seed: int) -> Scor
 
     order = np.random.default_rng([seed, 9]).permutation(tables.real.num_rows)
     fresh, held = (tables.real.take(half) for half in np.array_split(order, 2))
-    return Score(
-        measure(tables.synthetic, tables.real),
-        measure(fresh, held),
-        measure(tables.floor, tables.real),
-    )
+    found = measure(tables.synthetic, tables.real)
+    asked = min(ASKED, tables.synthetic.num_rows)
+    floor = measure(tables.floor, tables.real)
+    return _score(share(found * asked, asked), measure(fresh, held), floor)
 
 
 def _copied(tables: _Tables, source: pa.Table, schema: Schema) -> Score:
     """Unlike elsewhere the ceiling is of `real`: rows nobody could have copied from training."""
-    return Score(
-        copies.share(tables.synthetic, source, schema),
-        None if tables.ceiling is None else copies.share(tables.real, source, schema),
-        copies.share(tables.floor, source, schema),
-    )
+    found = copies.share(tables.synthetic, source, schema)
+    rows = tables.synthetic.num_rows
+    ceiling = None if tables.ceiling is None else copies.share(tables.real, source, schema)
+    return _score(share(found * rows, rows), ceiling, copies.share(tables.floor, source, schema))
+
+
+def _score(synthetic: Interval, ceiling: float | None, floor: float) -> Score:
+    return Score(synthetic.value, ceiling, floor, synthetic.low, synthetic.high)

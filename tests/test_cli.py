@@ -228,8 +228,9 @@ def test_evaluate_prints_figures_and_leaves_a_report_in_the_run(
     told = json.loads(end.out)
     figures = {figure["name"] for figure in told["figures"]}
     assert figures == {
-        *("shape", "trend", "alpha_precision", "beta_recall", "detection", "detection_logistic"),
-        *("utility", "f1", "dcr_share", "copies"),
+        *("shape", "trend", "mutual_information", "three_way", "cumulative", "tails", "coverage"),
+        *("missingness", "missing_together", "groups", "alpha_precision", "beta_recall"),
+        *("detection", "detection_logistic", "utility", "f1", "dcr_share", "copies"),
     }
     assert told["report"] == str(judged_run / "report.json")
     assert Path(told["html"]).read_text().startswith("<!")

@@ -37,10 +37,14 @@ def figures(report: Report) -> dict[str, dict[str, object]]:
 def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
     found = {figure.name: figure for figure in copied.figures}
     assert list(found) == [
-        *("shape", "trend", "alpha_precision", "beta_recall", "detection", "detection_logistic"),
-        *("utility", "f1", "dcr_share", "copies"),
+        *("shape", "trend", "mutual_information", "three_way", "cumulative", "tails", "coverage"),
+        *("missingness", "missing_together", "groups", "alpha_precision", "beta_recall"),
+        *("detection", "detection_logistic", "utility", "f1", "dcr_share", "copies"),
     ]
-    for name in ("trend", "beta_recall", "utility", "f1"):
+    for name in (
+        *("trend", "mutual_information", "three_way", "missing_together", "groups"),
+        *("beta_recall", "utility", "f1"),
+    ):
         assert found[name].ceiling is not None
         assert found[name].floor < found[name].ceiling
     assert found["detection"].floor > 0.9
@@ -51,6 +55,33 @@ def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
     assert found["alpha_precision"].synthetic > 0.95
     assert found["beta_recall"].floor < 0.2
     assert found["detection_logistic"].floor < 0.56
+    # The training rows themselves, so the figure is that of the ceiling.
+    for name in ("shape", "three_way", "tails", "coverage", "missingness", "groups"):
+        assert found[name].synthetic == pytest.approx(found[name].ceiling)
+
+
+def test_every_figure_of_fidelity_lies_in_an_interval(copied: Report) -> None:
+    without = {figure.name for figure in copied.figures if figure.low is None}
+    assert without <= {"utility", "f1"}
+    for score in (*copied.figures, *copied.columns.values(), *copied.pairs.values()):
+        if score.low is not None and score.high is not None:
+            assert 0 <= score.low <= score.synthetic <= score.high <= 1
+    found = {figure.name: figure for figure in copied.figures}
+    for name in ("shape", "trend", "three_way", "groups", "alpha_precision", "beta_recall"):
+        assert 0 < found[name].high - found[name].low < 0.12
+    # 4,000 rows that are all copies: Wilson's end is 1 / (1 + 1.96^2 / 4000).
+    assert found["copies"].low == pytest.approx(1 / (1 + 1.959964**2 / 4000))
+    assert found["copies"].high == 1.0
+    assert found["detection"].low == pytest.approx(found["detection"].synthetic, abs=0.02)
+
+
+def test_the_worst_group_is_told_by_its_column_alone(copied: Report) -> None:
+    found = {figure.name: figure for figure in copied.figures}["groups"]
+    assert copied.worst_group in copied.groups
+    assert copied.groups[copied.worst_group or ""].synthetic == found.synthetic
+    assert set(copied.groups) < set(copied.columns)
+    assert "Black" in str(pq.read_table(DATA / "adult_train.parquet")["race"].unique())
+    assert not any(f'"{value}"' in json.dumps(copied.to_json()) for value in ("Black", "Female"))
 
 
 def test_handing_out_training_rows_is_told_by_the_dcr_share(copied: Report) -> None:
@@ -65,7 +96,7 @@ def test_handing_out_training_rows_is_told_by_the_dcr_share(copied: Report) -> N
 
 def test_report_is_json_with_names_rows_and_the_worst(copied: Report) -> None:
     value = json.loads(json.dumps(copied.to_json(), allow_nan=False))
-    assert value["version"] == 2
+    assert value["version"] == 3
     assert value["target"] == "income"
     assert value["rows"] == {"synthetic": 4000, "real": 4000, "train": 4000, "compared": 4000}
     assert len(value["columns"]) == 15
@@ -74,7 +105,8 @@ def test_report_is_json_with_names_rows_and_the_worst(copied: Report) -> None:
     assert min(p["synthetic"] for p in value["pairs"]) == next(
         p["synthetic"] for p in value["pairs"] if p["columns"] == value["worst_pair"]
     )
-    kept = {"name", "unit", "better", "synthetic", "ceiling", "floor", "note"}
+    kept = {"name", "unit", "better", "synthetic", "ceiling", "floor", "note", "low", "high"}
+    assert value["worst_group"] in {part["column"] for part in value["groups"]}
     assert all(set(figure) == kept for figure in value["figures"])
 
 
@@ -109,11 +141,14 @@ def test_one_column_has_no_trend_and_no_utility() -> None:
     table = pa.table({"b": [True, False, None] * 20})
     report = judge(table, table, table, Schema.infer(table.schema))
     assert [figure.name for figure in report.figures] == [
-        *("shape", "alpha_precision", "beta_recall", "detection", "detection_logistic"),
+        *("shape", "coverage", "missingness", "missing_together"),
+        *("alpha_precision", "beta_recall", "detection", "detection_logistic"),
         *("dcr_share", "copies"),
     ]
     assert report.worst_pair is None
     assert report.to_json()["worst_pair"] is None
+    assert report.worst_group is None
+    assert report.to_json()["worst_group"] is None
 
 
 def test_a_number_as_target_has_r2_and_no_f1() -> None:

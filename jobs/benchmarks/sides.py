@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.measure import Result
 
 PEER = "0.12.1"
+METRICS = {"sdmetrics": "0.32.0", "synthcity": "0.2.12"}
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "ctgan", "rdt", "raysynth")
 JOBS = Path(__file__).parent.parent
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -32,12 +33,14 @@ class Side:
     module: str
     paths: tuple[Path, ...] = ()
 
-    def run(self, task: str, threads: int, **settings: Any) -> Result:
+    def run(self, task: str, threads: int | None, **settings: Any) -> Result:
         """The result of one task, run in a process of its own with `threads` threads.
 
-        Raises `RuntimeError` with the end of what the process said where it fails.
+        None is one thread where there is no torch to tell. Raises `RuntimeError` with the end of
+        what the process said where it fails.
         """
-        return _run(self.python, self.module, task, {**settings, "threads": threads}, self.paths)
+        told = {} if threads is None else {"threads": threads}
+        return _run(self.python, self.module, task, {**settings, **told}, self.paths)
 
 
 def ours() -> Side:
@@ -55,16 +58,41 @@ def peer(folder: Path, say: Callable[[str], None]) -> Side:
 
     Raises `RuntimeError` where it cannot be made to hold the wanted versions.
     """
+    return Side("peer", _made(folder, _wanted(), _install, say), "benchmarks.peer_ctgan")
+
+
+def metrics(folder: Path, say: Callable[[str], None]) -> Side:
+    """The side of the peers' metrics, as `peer`; synthcity without what it depends on."""
+
+    def install(python: Path, say: Callable[[str], None]) -> None:
+        pinned = [f"{name}=={number}" for name, number in wanted.items() if name != "synthcity"]
+        say(f"installing {', '.join(pinned)} and synthcity")
+        alone = f"synthcity=={wanted['synthcity']}"
+        problem = _pip(python, *pinned) or _pip(python, "--no-deps", alone)
+        if problem:
+            raise RuntimeError(f"pip cannot install the peers' metrics; {problem}")
+
+    wanted = {**METRICS, "pyarrow": version("pyarrow")}
+    return Side("metrics", _made(folder, wanted, install, say), "benchmarks.peer_metrics")
+
+
+def _made(
+    folder: Path,
+    wanted: dict[str, str],
+    install: Callable[[Path, Callable[[str], None]], None],
+    say: Callable[[str], None],
+) -> Path:
+    """The Python of an environment that holds the wanted versions."""
     python = folder.absolute() / "bin" / "python"
     if not python.is_file():
         say(f"making the peer's environment in {folder}")
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    if _apart(python):
-        _install(python, say)
-    apart = _apart(python)
+    if _apart(python, wanted):
+        install(python, say)
+    apart = _apart(python, wanted)
     if apart:
         raise RuntimeError(f"{folder}: {apart}; delete the folder to make it anew")
-    return Side("peer", python, "benchmarks.peer_ctgan")
+    return python
 
 
 def versions(side: Side) -> Result:
@@ -76,12 +104,11 @@ def _wanted() -> dict[str, str]:
     return {"torch": version("torch"), "ctgan": PEER, "pyarrow": version("pyarrow")}
 
 
-def _apart(python: Path) -> str:
+def _apart(python: Path, wanted: dict[str, str]) -> str:
     """How the environment differs from what is wanted; empty where it does not.
 
     Torch may be another build of the same version, where pip knows no other; both are printed.
     """
-    wanted = _wanted()
     found = _run(python, "benchmarks.measure", "versions", {"packages": list(wanted)})
     return ", ".join(
         f"{name} is {found[name]}, not {wanted[name]}"

@@ -9,6 +9,9 @@ it (three folds), and the area under the ROC curve of those scores. Two classifi
   by one: those shuffled to have no relation escape it. So is SDMetrics' LogisticDetection, whose
   score, 2 (1 - AUC), most papers report. Missing numbers are the mean beside an indicator, as in
   `raysynth.points`; of a column's categories all but the most frequent are one (`CATEGORIES`).
+
+The interval is DeLong's (`raysynth.risks`) over the scores of all rows. It is that of the
+classifiers that were fitted: that other rows would have fitted others is not in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +23,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, Integers, features, learnable, pooled, subsample
 from raysynth.points import points
+from raysynth.risks import Interval
+from raysynth.risks import auc as delong
 from raysynth.schema import Schema
 
 FOLDS = 3
@@ -43,6 +47,18 @@ def auc(
     rows: int = 20_000,
     classifier: Classifier = "trees",
 ) -> float:
+    """The value of `interval`."""
+    return interval(real, synthetic, schema, generator, rows, classifier).value
+
+
+def interval(
+    real: pa.Table,
+    synthetic: pa.Table,
+    schema: Schema,
+    generator: np.random.Generator,
+    rows: int = 20_000,
+    classifier: Classifier = "trees",
+) -> Interval:
     """Out-of-fold AUC in [0.5, 1]: 0.5 is indistinguishable, 1 perfectly told apart.
 
     At most `rows` of each table are drawn, as many of one as of the other; each holds at least
@@ -59,7 +75,7 @@ def auc(
     with threadpool_limits(1):
         for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=state).split(y, y):
             scores[held] = learner(x[fit], y[fit], x[held])
-    return max(0.5, float(roc_auc_score(y, scores)))
+    return Interval(*(max(0.5, end) for end in delong(scores[rows:], scores[:rows])))
 
 
 def _trees(tables: Sequence[pa.Table], schema: Schema, state: int) -> tuple[Floats, Learner]:

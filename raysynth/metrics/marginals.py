@@ -13,8 +13,10 @@ column that should be 10 % null and never is loses 0.1 at least.
 import numpy as np
 import pyarrow as pa
 
-from raysynth.frames import Floats, Integers, codes, floats
+from raysynth.frames import Floats, floats
+from raysynth.resample import Draws
 from raysynth.schema import Schema
+from raysynth.tallies import categories, ranks
 
 
 def scores(real: pa.Table, synthetic: pa.Table, schema: Schema) -> dict[str, float]:
@@ -22,26 +24,27 @@ def scores(real: pa.Table, synthetic: pa.Table, schema: Schema) -> dict[str, flo
 
     Both tables hold at least one row. The order of the tables does not matter.
     """
+    draws = Draws.of(real.num_rows, synthetic.num_rows)
+    found = replicates(real, synthetic, schema, draws)
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def replicates(
+    real: pa.Table, synthetic: pa.Table, schema: Schema, draws: Draws
+) -> dict[str, Floats]:
+    """Each column's score over the rows as they are and as drawn again, (R)."""
     return {
-        column.name: 1.0 - _distance(real, synthetic, column.name, column.measured)
+        column.name: 1.0 - _distances(real, synthetic, column.name, column.measured, draws)
         for column in schema.columns
     }
 
 
-def _distance(real: pa.Table, synthetic: pa.Table, name: str, number: bool) -> float:
-    if number:
-        return _kolmogorov_smirnov(floats(real, name), floats(synthetic, name))
-    (left, right), size = codes([real, synthetic], name)
-    return _total_variation(left, right, size)
-
-
-def _kolmogorov_smirnov(left: Floats, right: Floats) -> float:
-    left, right = (np.sort(np.where(np.isnan(side), -np.inf, side)) for side in (left, right))
-    at = np.concatenate([left, right])
-    gaps = [np.searchsorted(side, at, side="right") / len(side) for side in (left, right)]
-    return float(np.abs(gaps[0] - gaps[1]).max())
-
-
-def _total_variation(left: Integers, right: Integers, size: int) -> float:
-    shares = [np.bincount(side, minlength=size) / len(side) for side in (left, right)]
-    return min(1.0, float(np.abs(shares[0] - shares[1]).sum() / 2))
+def _distances(
+    real: pa.Table, synthetic: pa.Table, name: str, number: bool, draws: Draws
+) -> Floats:
+    if not number:
+        return categories(real, synthetic, name).variation(draws)
+    coded, _ = ranks(floats(real, name), floats(synthetic, name))
+    left, right = (count.cumsum(axis=1) for count in coded.counts(draws))
+    gaps: Floats = np.abs(left / left[:, -1:] - right / right[:, -1:]).max(axis=1)
+    return gaps

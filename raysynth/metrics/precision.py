@@ -20,6 +20,9 @@ distinct rows shift both scores, real rows' own with them: read them beside the 
 Departures from synthcity: its loader takes the last column for a target and leaves it out, here all
 are kept; missing cells, which it refuses, are imputed with an indicator; real rows are asked about
 `QUERIES` at most, drawn by chance, while the rows they are held against stay as many.
+
+Where rows are drawn again (`raysynth.resample`), distances and neighbours stay those of the tables
+as they are: a row that is drawn twice would be its own neighbour.
 """
 
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ import pyarrow as pa
 
 from raysynth.frames import Floats, Integers
 from raysynth.points import nearest, points
+from raysynth.resample import Draws
 from raysynth.schema import Schema
 
 ALPHAS = 30
@@ -67,22 +71,51 @@ class Real:
 
     def scores(self, synthetic: pa.Table) -> Scores:
         """Those of a synthetic table of about as many rows: more of them reach more."""
+        found = self.replicates(synthetic, Draws.of(self.table.num_rows, synthetic.num_rows))
+        return Scores(*(float(values[0]) for values in found.values()))
+
+    def replicates(self, synthetic: pa.Table, draws: Draws) -> dict[str, Floats]:
+        """Both scores over the rows as they are and as drawn again, (R), by their names."""
         real, made = points([self.table, synthetic], self.schema)
-        alphas = np.linspace(0, 1, ALPHAS)
-        radii = np.quantile(real.from_centre(real), alphas)
-        precision = _within(real.from_centre(made), radii)
         found, away = nearest(real.take(self.asked), made)
         central = made.from_centre(made)[found]
-        reached = away <= self.gaps
-        recall = _within(np.where(reached, central, np.inf), np.quantile(central, alphas))
-        return Scores(*(_score(alphas, curve) for curve in (precision, recall)))
+        held = np.where(away <= self.gaps, central, np.inf)
+        spread = _Sorted.of(real.from_centre(real)), _Sorted.of(real.from_centre(made))
+        reached = _Sorted.of(central), _Sorted.of(held)
+        scores = [
+            (_curve(*spread, mine, other), _curve(*reached, mine[self.asked], mine[self.asked]))
+            for mine, other in zip(draws.real, draws.synthetic, strict=True)
+        ]
+        both = np.array(scores).T
+        return dict(zip(Scores._fields, both, strict=True))
 
 
-def _score(alphas: Floats, curve: Floats) -> float:
+@dataclass(frozen=True)
+class _Sorted:
+    """Distances in order, and the order, so that rows drawn again need no sorting."""
+
+    values: Floats
+    order: Integers
+
+    @classmethod
+    def of(cls, distances: Floats) -> "_Sorted":
+        order = np.argsort(distances, kind="stable")
+        return cls(distances[order], order)
+
+    def drawn(self, weights: Floats) -> Floats:
+        """The distances, each as often as its weight says, in order."""
+        return np.repeat(self.values, weights[self.order].astype(np.int64))
+
+
+def _curve(own: _Sorted, others: _Sorted, weights: Floats, theirs: Floats) -> float:
+    """How near the shares of `others` within the quantiles of `own` come to the quantiles' levels.
+
+    0 where no row was drawn.
+    """
+    alphas = np.linspace(0, 1, ALPHAS)
+    mine, distances = own.drawn(weights), others.drawn(theirs)
+    if not len(mine) or not len(distances):
+        return 0.0
+    within = np.searchsorted(distances, np.quantile(mine, alphas), side="right") / len(distances)
     # Not below 0 for any curve that rises, but for rounding.
-    return max(0.0, 1 - 2 * float(np.abs(alphas - curve).mean()))
-
-
-def _within(distances: Floats, radii: Floats) -> Floats:
-    """The share of distances within each radius."""
-    return np.searchsorted(np.sort(distances), radii, side="right") / len(distances)
+    return max(0.0, 1 - 2 * float(np.abs(alphas - within).mean()))
