@@ -5,7 +5,9 @@ Intervals are for one figure at `LEVEL` confidence, two-sided:
 - a share of attempts: Wilson, "Probable inference, the law of succession, and statistical
   inference" (JASA 22, 1927);
 - an area under a ROC curve: DeLong, DeLong & Clarke-Pearson, "Comparing the areas under two or more
-  correlated receiver operating characteristic curves" (Biometrics 44, 1988).
+  correlated receiver operating characteristic curves" (Biometrics 44, 1988);
+- a residual risk: the errors of two shares propagated, as Anonymeter does (Giomi et al., "A unified
+  framework for quantifying privacy risk in synthetic data", PoPETs 2023, arXiv 2211.10459).
 """
 
 from dataclasses import dataclass, field
@@ -53,17 +55,36 @@ class Risk:
     curve: tuple[tuple[float, float], ...] = ()
 
 
-def share(successes: float, tried: int) -> Interval:
+def share(successes: float, tried: int, worst_of: int = 1) -> Interval:
     """The share of successes among attempts, by Wilson; the value is the plain share.
 
-    With no attempt the value is 0 and the interval [0, 1].
+    With no attempt the value is 0 and the interval [0, 1]. A figure that was picked as the worst of
+    several has an interval that holds for all of them at once (Bonferroni).
     """
     if not tried:
         return Interval(0.0, 0.0, 1.0)
-    plain, square = successes / tried, Z**2
+    z = float(norm.ppf(1 - (1 - LEVEL) / 2 / worst_of))
+    plain, square = successes / tried, z**2
     centre = (plain + square / (2 * tried)) / (1 + square / tried)
-    half = Z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
+    half = z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
     return Interval(plain, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def residual(main: Interval, control: Interval) -> Interval:
+    """What is learned of training rows beyond what is learned of everybody, in [0, 1].
+
+    Of shares m and c of successes against training rows and against the control it is
+    (m - c) / (1 - c), their errors propagated as if they were independent. The middle of Wilson's
+    interval stands for a share, as in Anonymeter: it is never 1, so a control where every attempt
+    succeeds, which leaves nothing to be learned beyond it, gives an interval that excludes nothing.
+    """
+    (m, m_error), (c, c_error) = (
+        ((low + high) / 2, (high - low) / 2) for _, low, high in (main, control)
+    )
+    value = (m - c) / (1 - c)
+    error = float(np.hypot(m_error / (1 - c), c_error * (1 - m) / (1 - c) ** 2))
+    ends = (min(1.0, max(0.0, figure)) for figure in (value, value - error, value + error))
+    return Interval(*ends)
 
 
 def auc(members: Floats, others: Floats) -> Interval:
@@ -101,3 +122,44 @@ def true_rate(members: Floats, others: Floats, false_rate: float) -> float:
         return 1.0
     bar = np.sort(others)[len(others) - 1 - allowed]
     return float(np.mean(members > bar))
+
+
+class Attempts(NamedTuple):
+    """As many attempts of each kind, and how many succeeded.
+
+    `main` against training rows, `control` against held ones, `baseline` by random guesses against
+    training rows (an expected number where it is known).
+    """
+
+    tried: int
+    main: float
+    control: float
+    baseline: float
+
+    @property
+    def weak(self) -> bool:
+        """Whether random guesses do as well: such an attack failing proves nothing."""
+        return self.main <= self.baseline
+
+    def residual(self, worst_of: int = 1) -> Interval:
+        """What they learned beyond the control; see `share` for `worst_of`."""
+        main, control = (share(n, self.tried, worst_of) for n in (self.main, self.control))
+        return residual(main, control)
+
+    def risk(self, name: str, note: str, worst_of: int = 1) -> Risk:
+        """The risk of that name."""
+        if self.weak:
+            note += " Random guesses did as well here: the attack was too weak to prove anything."
+        details = {
+            "success_main": self.main / self.tried,
+            "success_control": self.control / self.tried,
+            "success_baseline": self.baseline / self.tried,
+            "weak": float(self.weak),
+        }
+        ends = self.residual(worst_of)
+        return Risk(name, "risk", *ends, 0.0, self.tried, note, details=details)
+
+
+def not_tried(name: str, needs: str, note: str) -> Risk:
+    """A risk that could not be measured, and what it `needs`."""
+    return Risk(name, "risk", 0.0, 0.0, 1.0, 0.0, 0, note, skipped=f"needs {needs}")

@@ -62,3 +62,42 @@ def test_rates_are_those_of_the_roc_curve() -> None:
 
 def test_rows_that_score_alike_are_not_told_apart_by_order() -> None:
     assert risks.true_rate(np.ones(10), np.ones(10), 0.5) == 0.0
+
+
+def test_a_residual_risk_is_anonymeters() -> None:
+    # `EvaluationResults.risk` of Anonymeter 1.1.0: attempts, successes of main and control.
+    for tried, main, control, *wanted in (
+        (1000, 650, 300, 0.498632, 0.451784, 0.54548),
+        (100, 10, 12, 0.0, 0.0, 0.079991),
+        (500, 499, 500, 0.0, 0.0, 1.0),
+        (2000, 0, 0, 0.0, 0.0, 0.001357),
+        (200, 5, 200, 0.0, 0.0, 1.0),
+    ):
+        found = risks.residual(risks.share(main, tried), risks.share(control, tried))
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_residual_risks_interval_holds_the_truth_as_often_as_it_says() -> None:
+    g, held = np.random.default_rng(3), 0
+    for _ in range(1000):
+        main, control = (int(g.binomial(300, rate)) for rate in (0.6, 0.3))
+        found = risks.residual(risks.share(main, 300), risks.share(control, 300))
+        held += found.low <= (0.6 - 0.3) / 0.7 <= found.high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_the_worst_of_several_has_a_wider_interval_that_holds_for_all() -> None:
+    g, held = np.random.default_rng(4), 0
+    for _ in range(500):
+        several = [risks.Attempts(400, *g.binomial(400, [0.3, 0.3, 0.1])) for _ in range(8)]
+        held += all(one.residual(8).low == 0 for one in several)
+    # Of no residual at all the interval is left above alone, half of 5 %.
+    assert held / 500 >= 0.95
+    assert risks.share(5, 100, 8).low < risks.share(5, 100).low
+    assert risks.share(5, 100, 8).high > risks.share(5, 100).high
+
+
+def test_a_risk_that_was_not_tried_excludes_nothing() -> None:
+    risk = risks.not_tried("some", "at least 100 rows", "How to read it.")
+    assert (risk.value, risk.low, risk.high, risk.chance, risk.tried) == (0, 0, 1, 0, 0)
+    assert risk.skipped == "needs at least 100 rows"
