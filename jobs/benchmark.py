@@ -6,6 +6,7 @@
     python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
+    python jobs/benchmark.py parity anonymeter --table jobs/data/adult_train.parquet
 """
 
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
-from benchmarks import fidelity, paper, peers, scale, tables
+from benchmarks import fidelity, paper, parity_anonymeter, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
@@ -22,6 +23,9 @@ app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("tables")(tables.tables)
 app.command("paper")(paper.paper)
+parity = typer.Typer(no_args_is_help=True, help="Compare our figures with others' of the same.")
+parity.command("anonymeter")(parity_anonymeter.anonymeter)
+app.add_typer(parity, name="parity")
 
 
 if __name__ == "__main__":
