@@ -5,8 +5,9 @@
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
     python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
-    python jobs/benchmark.py parity jobs/data/adult_train.parquet jobs/data/adult_test.parquet
+    python jobs/benchmark.py parity metrics SYNTHETIC.parquet REAL.parquet
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
+    python jobs/benchmark.py parity anonymeter --table REAL.parquet
 """
 
 import sys
@@ -15,15 +16,18 @@ from pathlib import Path
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
-from benchmarks import fidelity, paper, parity, peers, scale, tables
+from benchmarks import fidelity, paper, parity_anonymeter, parity_metrics, peers, scale, tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("tables")(tables.tables)
-app.command("parity")(parity.parity)
 app.command("paper")(paper.paper)
+beside = typer.Typer(no_args_is_help=True, help="Compare our figures with others' of the same.")
+beside.command("metrics")(parity_metrics.metrics)
+beside.command("anonymeter")(parity_anonymeter.anonymeter)
+app.add_typer(beside, name="parity")
 
 
 if __name__ == "__main__":

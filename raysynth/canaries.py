@@ -95,7 +95,7 @@ def found(synthetic: pa.Table, canaries: Canaries, schema: Schema) -> list[Risk]
 def _found_rows(synthetic: pa.Table, canaries: Canaries, schema: Schema) -> Risk:
     name = "canary_rows"
     if min(synthetic.num_rows, canaries.rows.num_rows) < FEWEST:
-        why = f"fewer than {FEWEST} rows were planted, or are synthetic"
+        why = f"needs {FEWEST} planted rows, and as many synthetic ones"
         return skipped(name, "risk", ROWS_NOTE, why)
     # Scaled by rows that were never planted: far out values would leave no room for all others.
     spared, planted, made = points([canaries.other_rows, canaries.rows, synthetic], schema)
@@ -115,7 +115,7 @@ def _found_rows(synthetic: pa.Table, canaries: Canaries, schema: Schema) -> Risk
 def _found_values(synthetic: pa.Table, canaries: Canaries) -> Risk:
     name = "canary_values"
     if not canaries.values:
-        return skipped(name, "risk", VALUES_NOTE, "no value was planted")
+        return skipped(name, "risk", VALUES_NOTE, "needs planted values")
 
     def shown(values: Values) -> Bools:
         sides = [

@@ -4,7 +4,9 @@ Intervals are for one figure at `LEVEL` confidence, two-sided:
 
 - a share of attempts: Wilson, "Probable inference, the law of succession, and statistical
   inference" (JASA 22, 1927);
-- a share over that of a control: of the ratio of failures, from both Wilson intervals, Newcombe,
+- a share over that of a control (the residual risk of Giomi et al., "A unified framework for
+  quantifying privacy risk in synthetic data", PoPETs 2023, arXiv 2211.10459, as Anonymeter has it):
+  of the ratio of failures, from both Wilson intervals, Newcombe,
   "MOVER-R confidence intervals for ratios and products of two independently estimated quantities"
   (Statistical Methods in Medical Research 25, 2016). It lies above 0 exactly where his interval of
   the difference does ("Interval estimation for the difference between independent proportions",
@@ -61,30 +63,35 @@ class Risk:
     curve: tuple[tuple[float, float], ...] = ()
 
 
-def share(successes: float, tried: int) -> Interval:
+def share(successes: float, tried: int, worst_of: int = 1) -> Interval:
     """The share of successes among attempts, by Wilson; the value is the plain share.
 
-    With no attempt the value is 0 and the interval [0, 1].
+    With no attempt the value is 0 and the interval [0, 1]. A figure that was picked as the worst of
+    several has an interval that holds for all of them at once (Bonferroni).
     """
     if not tried:
         return Interval(0.0, 0.0, 1.0)
-    plain, square = successes / tried, Z**2
+    z = float(norm.ppf(1 - (1 - LEVEL) / 2 / worst_of))
+    plain, square = successes / tried, z**2
     centre = (plain + square / (2 * tried)) / (1 + square / tried)
-    half = Z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
+    half = z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
     return Interval(plain, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
-def residual(successes: float, tried: int, control: float, control_tried: int) -> Interval:
-    """What a share of successes has over that of a control: (share - control) / (1 - control).
+def residual(main: Interval, control: Interval) -> Interval:
+    """What is learned of training rows beyond what is learned of everybody, in [0, 1].
 
-    So Giomi et al., "A Unified Framework for Quantifying Privacy Risk in Synthetic Data" (PoPETs
-    2023, arXiv 2211.10459), have it. What lies under 0 is 0, the interval's ends too: less than the
-    control is nothing learned. With a control that always succeeds nothing is left to learn: 0.
+    Of shares of successes against training rows and against a control it is (main - control) /
+    (1 - control), Anonymeter's measure. What lies under 0 is 0, the interval's ends too: less than
+    the control is nothing learned. A share of no attempts, or a control that always succeeds and
+    so leaves nothing to be learned beyond it, gives 0 and an interval that excludes nothing.
+
+    Departure: Anonymeter propagates the errors of both shares as if normal and symmetric, which at
+    the few successes of a good table gives intervals that are too narrow above.
     """
-    main, base = share(successes, tried), share(control, control_tried)
     # Of the ratio of failures, to which the figure adds up to 1.
-    failed, failed_base = 1 - main.value, 1 - base.value
-    if not tried or not control_tried or failed_base == 0:
+    failed, failed_base = 1 - main.value, 1 - control.value
+    if failed_base == 0 or any(one[1:] == (0, 1) for one in (main, control)):
         return Interval(0.0, 0.0, 1.0)
 
     def solved(end: float, base_end: float) -> tuple[float, float, float]:
@@ -92,9 +99,9 @@ def residual(successes: float, tried: int, control: float, control_tried: int) -
         both, rest = failed * failed_base, end * (2 * failed - end)
         return wide, rest, both + float(np.sqrt(max(0.0, both**2 - wide * rest)))
 
-    wide, _, root = solved(1 - main.low, 1 - base.high)
+    wide, _, root = solved(1 - main.low, 1 - control.high)
     most = root / wide if wide > 0 else np.inf
-    _, rest, root = solved(1 - main.high, 1 - base.low)
+    _, rest, root = solved(1 - main.high, 1 - control.low)
     least = max(0.0, rest / root) if root > 0 else 0.0
     ends = (1 - failed / failed_base, 1 - most, 1 - least)
     return Interval(*(float(max(0.0, end)) for end in ends))
@@ -144,7 +151,7 @@ def membership(name: str, members: Floats, others: Floats, note: str) -> Risk:
     over the members, the threshold being taken as given.
     """
     if min(len(members), len(others)) < FEWEST:
-        return skipped(name, "AUC", note, f"fewer than {FEWEST} rows on a side")
+        return skipped(name, "AUC", note, f"needs {FEWEST} rows on each side")
     found, details = auc(members, others), {}
     for label, rate in (("1pct", 0.01), ("0.1pct", 0.001)):
         told = share(true_rate(members, others, rate) * len(members), len(members))
@@ -157,8 +164,9 @@ def membership(name: str, members: Floats, others: Floats, note: str) -> Risk:
 def over_control(name: str, hits: Bools, control: Bools, note: str, **details: float) -> Risk:
     """How much oftener an attack hits than among a control's rows, both (B,): see `residual`."""
     if min(len(hits), len(control)) < FEWEST:
-        return skipped(name, "risk", note, f"fewer than {FEWEST} rows on a side")
-    found = residual(int(hits.sum()), len(hits), int(control.sum()), len(control))
+        return skipped(name, "risk", note, f"needs {FEWEST} rows on each side")
+    shares = (share(int(side.sum()), len(side)) for side in (hits, control))
+    found = residual(*shares)
     told = {"rate": float(hits.mean()), "control": float(control.mean()), **details}
     return Risk(name, "risk", *found, 0.0, len(hits), note, details=told)
 
@@ -167,3 +175,39 @@ def skipped(name: str, unit: Unit, note: str, why: str) -> Risk:
     """An attack that could not be made: the figures of chance, and an interval of everything."""
     chance = 0.5 if unit == "AUC" else 0.0
     return Risk(name, unit, chance, 0.0, 1.0, chance, 0, note, skipped=why)
+
+
+class Attempts(NamedTuple):
+    """As many attempts of each kind, and how many succeeded.
+
+    `main` against training rows, `control` against held ones, `baseline` by random guesses against
+    training rows (an expected number where it is known).
+    """
+
+    tried: int
+    main: float
+    control: float
+    baseline: float
+
+    @property
+    def weak(self) -> bool:
+        """Whether random guesses do as well: such an attack failing proves nothing."""
+        return self.main <= self.baseline
+
+    def residual(self, worst_of: int = 1) -> Interval:
+        """What they learned beyond the control; see `share` for `worst_of`."""
+        main, control = (share(n, self.tried, worst_of) for n in (self.main, self.control))
+        return residual(main, control)
+
+    def risk(self, name: str, note: str, worst_of: int = 1) -> Risk:
+        """The risk of that name."""
+        if self.weak:
+            note += " Random guesses did as well here: the attack was too weak to prove anything."
+        details = {
+            "success_main": self.main / self.tried,
+            "success_control": self.control / self.tried,
+            "success_baseline": self.baseline / self.tried,
+            "weak": float(self.weak),
+        }
+        ends = self.residual(worst_of)
+        return Risk(name, "risk", *ends, 0.0, self.tried, note, details=details)

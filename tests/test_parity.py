@@ -1,7 +1,7 @@
 """Figures that other packages give for the same rows, kept here so that none need be installed.
 
 The tables are made by a seed. What the packages say of them was measured once with
-`benchmarks.peer_metrics` (see `jobs/benchmark.py parity`): sdmetrics 0.32.0, synthcity 0.2.12.
+`benchmarks.peer_metrics` (`jobs/benchmark.py parity metrics`): sdmetrics 0.32.0, synthcity 0.2.12.
 """
 
 from statistics import fmean

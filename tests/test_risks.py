@@ -74,16 +74,20 @@ def newcombe(one: int, tried: int, other: int, other_tried: int) -> tuple[float,
     return apart - low, apart + high
 
 
+def over(one: int, tried: int, other: int, other_tried: int) -> risks.Interval:
+    return risks.residual(risks.share(one, tried), risks.share(other, other_tried))
+
+
 def test_a_residual_is_over_the_control_and_agrees_with_the_difference() -> None:
     # 56 of 70 against 48 of 80 gives 0.0524 to 0.3339 by method 10: table II of Newcombe, "Interval
     # estimation for the difference between independent proportions" (1998).
     assert newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert risks.residual(56, 70, 48, 80).value == pytest.approx((0.8 - 0.6) / 0.4)
+    assert over(56, 70, 48, 80).value == pytest.approx((0.8 - 0.6) / 0.4)
     g = np.random.default_rng(0)
     for _ in range(500):
         tried, other_tried = (int(n) for n in g.integers(5, 200, 2))
         one, other = int(g.integers(0, tried + 1)), int(g.integers(0, other_tried))
-        found = risks.residual(one, tried, other, other_tried)
+        found = over(one, tried, other, other_tried)
         assert 0 <= found.low <= found.value <= found.high <= 1
         assert (found.low > 0) == (newcombe(one, tried, other, other_tried)[0] > 1e-12)
         assert (found.high > 0) == (newcombe(one, tried, other, other_tried)[1] > 1e-12)
@@ -94,19 +98,19 @@ def test_a_residuals_interval_holds_the_truth_as_often_as_it_says() -> None:
     for share, control in ((0.3, 0.1), (0.9, 0.5), (0.05, 0.01)):
         truth, held = (share - control) / (1 - control), 0
         for _ in range(1000):
-            found = risks.residual(g.binomial(150, share), 150, g.binomial(100, control), 100)
+            found = over(g.binomial(150, share), 150, g.binomial(100, control), 100)
             held += found.low <= truth <= found.high
         assert 0.93 <= held / 1000 <= 0.99, (share, control)
 
 
 def test_a_residual_at_its_ends() -> None:
-    assert risks.residual(0, 100, 0, 100).value == 0
-    assert risks.residual(0, 100, 0, 100).low == 0
-    assert risks.residual(100, 100, 0, 100).value == 1
-    assert risks.residual(100, 100, 0, 100).low > 0.9
-    assert risks.residual(0, 100, 90, 100) == (0, 0, 0), "less than strangers is nothing learned"
+    assert over(0, 100, 0, 100).value == 0
+    assert over(0, 100, 0, 100).low == 0
+    assert over(100, 100, 0, 100).value == 1
+    assert over(100, 100, 0, 100).low > 0.9
+    assert over(0, 100, 90, 100) == (0, 0, 0), "less than strangers is nothing learned"
     for nothing in ((9, 10, 10, 10), (0, 0, 1, 10), (1, 10, 0, 0)):
-        assert risks.residual(*nothing) == (0, 0, 1)
+        assert over(*nothing) == (0, 0, 1)
 
 
 def test_membership_has_rates_with_ends_and_is_skipped_for_few() -> None:
@@ -122,3 +126,43 @@ def test_membership_has_rates_with_ends_and_is_skipped_for_few() -> None:
     few = risks.membership("one", members[:29], others, "a note")
     assert few.skipped
     assert (few.value, few.low, few.high, few.chance, few.tried) == (0.5, 0, 1, 0.5, 0)
+
+
+def test_a_residual_risk_is_anonymeters() -> None:
+    # `EvaluationResults.risk` of Anonymeter 1.1.0: attempts, successes of main and control.
+    for tried, main, control, *wanted in (
+        (1000, 650, 300, 0.498632, 0.451784, 0.54548),
+        (100, 10, 12, 0.0, 0.0, 0.079991),
+        (500, 499, 500, 0.0, 0.0, 1.0),
+        (2000, 0, 0, 0.0, 0.0, 0.001357),
+        (200, 5, 200, 0.0, 0.0, 1.0),
+    ):
+        found = risks.residual(risks.share(main, tried), risks.share(control, tried))
+        # Anonymeter shrinks both shares towards a half, and propagates their errors as if normal.
+        assert found == pytest.approx(wanted, abs=5e-3)
+
+
+def test_a_residual_risks_interval_holds_the_truth_as_often_as_it_says() -> None:
+    g, held = np.random.default_rng(3), 0
+    for _ in range(1000):
+        main, control = (int(g.binomial(300, rate)) for rate in (0.6, 0.3))
+        found = risks.residual(risks.share(main, 300), risks.share(control, 300))
+        held += found.low <= (0.6 - 0.3) / 0.7 <= found.high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_the_worst_of_several_has_a_wider_interval_that_holds_for_all() -> None:
+    g, held = np.random.default_rng(4), 0
+    for _ in range(500):
+        several = [risks.Attempts(400, *g.binomial(400, [0.3, 0.3, 0.1])) for _ in range(8)]
+        held += all(one.residual(8).low == 0 for one in several)
+    # Of no residual at all the interval is left above alone, half of 5 %.
+    assert held / 500 >= 0.95
+    assert risks.share(5, 100, 8).low < risks.share(5, 100).low
+    assert risks.share(5, 100, 8).high > risks.share(5, 100).high
+
+
+def test_a_risk_that_was_not_tried_excludes_nothing() -> None:
+    risk = risks.skipped("some", "risk", "How to read it.", "needs at least 100 rows")
+    assert (risk.value, risk.low, risk.high, risk.chance, risk.tried) == (0, 0, 1, 0, 0)
+    assert risk.skipped == "needs at least 100 rows"

@@ -9,6 +9,10 @@
     mixtures.py    its Gaussian mixtures; bayes.py its Bayesian networks: rows and likelihoods
     efficacy.py    its real tables, and what models learn from rows made like theirs
     published.py   the paper's own figures, beside ours
+    parity_metrics.py     the command that holds our figures beside SDMetrics' and synthcity's
+    peer_metrics.py       its tasks in their environment, the only file that imports them
+    parity_anonymeter.py  the command that holds our attacks beside Anonymeter's
+    peer_anonymeter.py    its tasks in Anonymeter's environment, the only file that imports it
     processes.py   CPU and memory of all the processes below one
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement

@@ -50,7 +50,7 @@ def attack(
     """All three on at most `rows` candidates of a side; skipped with fewer than `FEWEST`."""
     members, others, reference = tables.candidates(generator, rows)
     if min(members.num_rows, tables.synthetic.num_rows) < FEWEST:
-        why = f"fewer than {FEWEST} training rows or synthetic ones, or twice as many held-out ones"
+        why = f"needs {FEWEST} training rows, as many synthetic, and twice as many held-out ones"
         return [skipped(name, "AUC", note, why) for name, note in NOTES.items()]
     real, made, *asked = points([reference, tables.synthetic, members, others], schema)
     near = [away(side, made, 1)[:, 0] for side in asked]

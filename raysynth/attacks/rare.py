@@ -81,7 +81,7 @@ def attack(
     known = _quasi(tables.train, schema) if quasi is None else [schema[name].name for name in quasi]
     sizes = (tables.synthetic.num_rows, tables.train.num_rows, tables.held.num_rows)
     if min(sizes) < FEWEST:
-        why = f"fewer than {FEWEST} rows of a table"
+        why = f"needs {FEWEST} rows of each table"
         return [skipped(name, "risk", note, why) for name, note in NOTES.items()]
     return [
         _rare(tables, schema, least),
@@ -141,7 +141,7 @@ def _outermost(values: Floats, least: int) -> Bools:
 def _combined(tables: Tables, quasi: Sequence[str]) -> Risk:
     name = "rare_combinations"
     if len(quasi) < 2:
-        why = "fewer than two columns that others may know; name them"
+        why = "needs two columns that others may know; name them"
         return skipped(name, "risk", NOTES[name], why)
     return _over(name, *_repeated(tables, quasi, alone=True))
 
@@ -159,7 +159,7 @@ def _near(tables: Tables, schema: Schema, generator: np.random.Generator) -> Ris
     name = "near_copies"
     asked = [subsample(side, ASKED, generator) for side in (tables.synthetic, tables.held)]
     if asked[1].num_rows < 2 * FEWEST:
-        why = f"fewer than {2 * FEWEST} held-out rows"
+        why = f"needs {2 * FEWEST} held-out rows"
         return skipped(name, "risk", NOTES[name], why)
     train, *sides = points([tables.train, *asked], schema)
     made, held = (neighbours(side, train, 2) for side in sides)

@@ -66,9 +66,9 @@ def attack_with(
     """
     known = [Tables(shadow.synthetic, shadow.members, shadow.others) for shadow in shadows]
     if not known:
-        return [skipped(NAME, "AUC", NOTE, "no shadow was trained")]
+        return [skipped(NAME, "AUC", NOTE, "needs a shadow")]
     if min(_fewest(one) for one in (*known, tables)) < FEWEST:
-        why = f"fewer than {FEWEST} members or synthetic rows, or twice as many others, of a table"
+        why = f"needs {FEWEST} members, as many synthetic rows, twice as many others, of each table"
         return [skipped(NAME, "AUC", NOTE, why)]
     seen = [_seen(one, schema, generator, rows) for one in known]
     truth = np.concatenate([np.repeat([1, 0], [len(one), len(other)]) for one, other in seen])

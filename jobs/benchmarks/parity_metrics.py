@@ -29,7 +29,7 @@ NEAR = 0.005
 PLANTED = 0.05
 
 
-def parity(
+def metrics(
     synthetic: Annotated[Path, typer.Argument(help="A Parquet file: rows held.", exists=True)],
     real: Annotated[Path, typer.Argument(help="A Parquet file: rows to hold against.")],
     rows: Annotated[int, typer.Option(help="Rows of each table, the first.", min=10)] = 20_000,
