@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from raysynth.errors import ConfigError, nearest
 from raysynth.storage import Place
@@ -37,7 +44,46 @@ class RelationConfig(BaseModel):
     columns: tuple[str, ...]
 
 
-_INNER: dict[str, type[BaseModel]] = {"columns": ColumnConfig, "relations": RelationConfig}
+def _in_order(bars: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= bars[0] <= bars[1]:
+        raise ValueError("expected two bars from 0 up, [to warn above, to fail above], in order")
+    return bars
+
+
+Bars = Annotated[tuple[float, float], AfterValidator(_in_order)]
+
+
+class GateConfig(BaseModel):
+    """What a synthetic table may show and still pass: bars above which to warn, and to fail.
+
+    Of attacks: `membership` is the AUC with which rows trained on are told from others (chance
+    0.5), `membership_rate` the true-positive rate at 1 % false positives (chance 0.01), `risk` what
+    singling out, linking and inferring achieve beyond what they achieve on people who are not in
+    the table, `copies` and `rare` the share of synthetic rows that copy a training row, or hold a
+    value or a combination of few, beyond the same share of fresh real rows, and `near` the share of
+    those nearer to a training row than 99 % of fresh rows are, beyond that 1 %. Of fidelity:
+    `detection` is the AUC of the boosted detector, `lost` the utility lost against real rows; an
+    upper bar that no figure reaches makes them warn at most. The bars of attacks are ours: 0.05 and
+    0.10 of AUC, of risk, and so on; no law or standard gives any.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    membership: Bars = (0.55, 0.60)
+    membership_rate: Bars = (0.03, 0.05)
+    risk: Bars = (0.05, 0.10)
+    copies: Bars = (0.001, 0.01)
+    near: Bars = (0.02, 0.05)
+    rare: Bars = (0.005, 0.02)
+    detection: Bars = (0.80, 1.0)
+    lost: Bars = (0.05, 1.0)
+
+
+_INNER: dict[str, type[BaseModel]] = {
+    "columns": ColumnConfig,
+    "relations": RelationConfig,
+    "gate": GateConfig,
+}
 
 
 class TrainConfig(BaseModel):
@@ -81,6 +127,7 @@ class TrainConfig(BaseModel):
     window_mib: Count = 1024
     checkpoint_s: Annotated[float, Field(gt=0)] = 10.0
     model: dict[str, Any] = {}
+    gate: GateConfig = GateConfig()
 
     @field_validator("relations", mode="before")
     @classmethod
@@ -99,8 +146,8 @@ class TrainConfig(BaseModel):
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What decides the result: all but where and how it is computed."""
-        apart = {"storage", "workers", "cpus", "gpu", "window_mib", "checkpoint_s"}
+        """What decides the result: all but where and how it is computed, and how it is judged."""
+        apart = {"storage", "workers", "cpus", "gpu", "window_mib", "checkpoint_s", "gate"}
         return self.model_dump(mode="json", exclude=apart)
 
     def to_toml(self) -> str:
