@@ -37,21 +37,16 @@ class Tables:
     train: pa.Table
     held: pa.Table
 
-    @classmethod
-    def of(
-        cls,
-        synthetic: pa.Table,
-        train: pa.Table,
-        held: pa.Table,
-        generator: np.random.Generator,
-        rows: int,
-    ) -> "Tables":
-        """The same with `rows` rows at most of each, and as many of `train` as of `held`."""
-        least = min(rows, train.num_rows, held.num_rows)
-        return cls(
-            subsample(synthetic, rows, generator),
-            subsample(train, least, generator),
-            subsample(held, least, generator),
+    def drawn(self, generator: np.random.Generator, rows: int, synthetic_rows: int) -> "Tables":
+        """So many rows at most of each, and as many of `train` as of `held`.
+
+        Fewer synthetic rows hide more: what is remembered of a row may be among those left out.
+        """
+        least = min(rows, self.train.num_rows, self.held.num_rows)
+        return Tables(
+            subsample(self.synthetic, synthetic_rows, generator),
+            subsample(self.train, least, generator),
+            subsample(self.held, least, generator),
         )
 
     def candidates(self, generator: np.random.Generator, rows: int) -> Candidates:
