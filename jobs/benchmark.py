@@ -5,6 +5,7 @@
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
     python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
+    python jobs/benchmark.py attacks TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py parity metrics SYNTHETIC.parquet REAL.parquet
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
     python jobs/benchmark.py parity anonymeter --table REAL.parquet
@@ -16,9 +17,19 @@ from pathlib import Path
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
-from benchmarks import fidelity, paper, parity_anonymeter, parity_metrics, peers, scale, tables
+from benchmarks import (
+    attacks,
+    fidelity,
+    paper,
+    parity_anonymeter,
+    parity_metrics,
+    peers,
+    scale,
+    tables,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
+app.command("attacks")(attacks.attacks)
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)

@@ -9,9 +9,9 @@ report = run.evaluate("held_out.parquet")
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raysynth.api import Run, open, train
+    from raysynth.api import Run, evaluate, open, train
 
-__all__ = ["Run", "open", "train"]
+__all__ = ["Run", "evaluate", "open", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -44,13 +44,15 @@ class Run(folder.Run):
         train: Table | None = None,
         target: str | None = None,
         seed: int = 0,
+        **asked: Any,
     ) -> Report:
-        """Judge the run against `real` rows it was not trained on; see `stages.evaluate`."""
-        from raysynth.stages import staging
-        from raysynth.stages.evaluate import evaluate
+        """Judge the run against `real` rows it was not trained on; see `stages.evaluate`.
 
-        trained = None if train is None else staging.collect(train)
-        return evaluate(self, staging.collect(real), trained, target, seed)
+        `asked` are the further fields of its `Asked`: gate, quasi, least.
+        """
+        from raysynth.stages.evaluate import Asked, evaluate
+
+        return evaluate(self, real, train, Asked(target, seed, **asked))
 
 
 def train(
@@ -66,6 +68,22 @@ def train(
     path = str(table) if isinstance(table, str | Path) else "table"
     config = TrainConfig.load(None, {"table": path, "family": family, **settings})
     return Run.of(run(config, table, show))
+
+
+def evaluate(
+    synthetic: Table,
+    real: Table,
+    train: Table | None = None,
+    out: str | Path = "report",
+    target: str | None = None,
+    seed: int = 0,
+    **asked: Any,
+) -> Report:
+    """Judge rows of any source against `real` ones, a report in `out`; see `stages.evaluate`."""
+    from raysynth.stages.evaluate import Asked, compare
+    from raysynth.storage import Place
+
+    return compare(synthetic, real, Place.of(out), train, Asked(target, seed, **asked))
 
 
 def open(path: str | Path) -> Run:

@@ -2,7 +2,7 @@
 
 Results for people and progress go to standard error; with --json the last line on standard output
 is one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2
-the user's to mend, 130 stopped, 1 a fault of ours.
+the user's to mend, 3 the gate does not pass what was judged, 130 stopped, 1 a fault of ours.
 
 Longer than other files: most of it is options and their help, one list a command.
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -268,39 +268,119 @@ def impute(
 
 @app.command()
 def evaluate(
-    run: RunPath,
-    real: Annotated[str, typer.Option(help="Real rows the run was not trained on.")],
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run folder, or its name in runs/.")
+    ] = None,
+    real: Annotated[str, typer.Option(help="Real rows that were not trained on.")] = "",
+    synthetic: Annotated[
+        str | None, typer.Option(help="A synthetic table of any tool's, in place of RUN.")
+    ] = None,
     train: Annotated[
-        str | None, typer.Option(help="The training table, if it is not where it was.")
+        str | None, typer.Option(help="The training table; of a RUN, if it is not where it was.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Column to predict.", show_default="the last category")
+    ] = None,
+    quasi: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that may be known of a person. Repeat.", show_default="guessed"),
+    ] = None,
+    least: Annotated[
+        int | None,
+        typer.Option(help="Rows that must share a value.", min=1, show_default="as trained, or 10"),
+    ] = None,
+    drop: Drop = None,
+    category: Category = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file whose [gate] table has the bars.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option(help="Folder for the report on --synthetic, here or s3://.")
+    ] = "report",
+    junit: Annotated[Path | None, typer.Option(help="A JUnit XML file to write.")] = None,
+    fail_on: Annotated[
+        Literal["warn", "fail"] | None,
+        typer.Option(help="Exit with 3 where the gate says this or worse."),
     ] = None,
     seed: Seed = 0,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
-    """Judge RUN against real rows: fidelity, utility, copies; a report in the run."""
+    """Judge RUN, or any tool's --synthetic table: faithful, useful, private; may it be shared?"""
+    from raysynth.config import GateConfig, parse, read_toml
+
+    if (run is None) == (synthetic is None):
+        raise ConfigError("evaluate: expected either RUN or --synthetic TABLE, and not both")
+    if not real:
+        raise ConfigError("evaluate: expected --real TABLE, rows that were not trained on")
+    if run is not None and (drop or category):
+        raise ConfigError("evaluate: --drop and --category belong to --synthetic; a run knows")
+    gate = None if config is None else parse(GateConfig, read_toml(config).get("gate", {}))
+    asked = {"target": target, "seed": seed, "quasi": quasi, "least": least, "gate": gate}
     with _display(Path(os.devnull)) as show:
-        told = _evaluate(_find(run, storage), real, train, target, seed, show)
+        if run is not None:
+            told = _evaluate(_find(run, storage), real, train, asked, show, junit)
+        else:
+            whose = {"drop": drop or (), "categories": category or ()}
+            told = _compare(str(synthetic), real, train, out, asked, whose, show, junit)
     _tell(told, as_json)  # not before the display has given standard output back
+    levels = ["pass", "warn", "fail"]
+    if fail_on is not None and levels.index(told["gate"]["verdict"]) >= levels.index(fail_on):
+        raise typer.Exit(3)
 
 
 def _evaluate(
-    path: Any, real: str, train: str | None, target: str | None, seed: int, show: Any
+    path: Any, real: str, train: str | None, asked: dict[str, Any], show: Any, junit: Any = None
 ) -> dict[str, Any]:
     from raysynth.run import open_run
-    from raysynth.source import read
-    from raysynth.stages.evaluate import HTML, JSON
+    from raysynth.stages.evaluate import Asked
     from raysynth.stages.evaluate import evaluate as stage
 
-    tables = [None if at is None else read(at) for at in (real, train)]
     run = open_run(path)
-    report = stage(run, tables[0], tables[1], target, seed, show)
+    return _judged(stage(run, real, train, Asked(**asked), show), run.place, show, junit)
+
+
+def _compare(
+    synthetic: str,
+    real: str,
+    train: str | None,
+    out: str,
+    asked: dict[str, Any],
+    whose: dict[str, Any],
+    show: Any,
+    junit: Any,
+) -> dict[str, Any]:
+    from raysynth.stages.evaluate import Asked, compare
+    from raysynth.storage import Place
+
+    place = Place.of(out)
+    report = compare(synthetic, real, place, train, Asked(**asked), **whose, show=show)
+    return _judged(report, place, show, junit)
+
+
+def _judged(report: Any, place: Any, show: Any, junit: Any) -> dict[str, Any]:
+    """Show a report, and give what `--json` prints of it."""
+    from raysynth.junit import junit as as_junit
+    from raysynth.stages.evaluate import HTML, JSON
+    from raysynth.storage import Place, write_bytes
+
     show.console.print(_figures(report))
-    show.say(f"report: {run.place / HTML}")
-    figures = [vars(figure) for figure in report.figures]
-    return {"report": str(run.place / JSON), "html": str(run.place / HTML), "figures": figures}
+    if report.risks:
+        show.console.print(_risks(report))
+    for reason in report.verdict.reasons:
+        if reason.level != "pass":
+            show.say(f"{reason.level}: {reason.said}")
+    show.say(f"gate: {report.verdict.verdict}  (what was not tried is in the report)")
+    show.say(f"report: {place / HTML}")
+    if junit is not None:
+        write_bytes(Place.of(junit), as_junit(report, str(place)).encode())
+    return {
+        "report": str(place / JSON),
+        "html": str(place / HTML),
+        "gate": report.verdict.to_json(),
+        "figures": [vars(figure) for figure in report.figures],
+        "risks": [vars(risk) for risk in report.risks],
+    }
 
 
 @app.command()
@@ -330,7 +410,7 @@ def quickstart(
 
         stage(path, out, told["rows"], show=show)
         show.say(f"table: {out}  ({told['rows']:,} rows)")
-        judged = _evaluate(path, str(tables[1]), str(tables[0]), None, 0, show)
+        judged = _evaluate(path, str(tables[1]), str(tables[0]), {}, show)
     _tell({**told, "table": str(out), **judged}, as_json)
 
 
@@ -383,6 +463,21 @@ def _figures(report: Any) -> Table:
         shown = ["-" if value is None else f"{value:.4f}" for value in values]
         label = f"{figure.name} ({figure.unit})" if figure.unit else figure.name
         table.add_row(label, *shown, figure.better)
+    return table
+
+
+def _risks(report: Any) -> Table:
+    table = Table(title="attacks", title_justify="left")
+    table.add_column("attack", no_wrap=True)
+    for name in ("unit", "result", "95 % interval", "chance", "tried"):
+        table.add_column(name, justify="left" if name == "unit" else "right")
+    for risk in report.risks:
+        if risk.skipped is not None:
+            table.add_row(risk.name, risk.unit, "-", f"not tried: {risk.skipped}", "-", "0")
+            continue
+        interval = f"{risk.low:.3f} to {risk.high:.3f}"
+        shown = (f"{risk.value:.3f}", interval, f"{risk.chance:.3g}", f"{risk.tried:,}")
+        table.add_row(risk.name, risk.unit, *shown)
     return table
 
 

@@ -27,8 +27,9 @@ from raysynth.errors import TableError
 from raysynth.fidelity import Compared
 from raysynth.figures import Figure, Score, figure
 from raysynth.frames import permuted, subsample
+from raysynth.gate import Verdict
 from raysynth.metrics import copies, dcr, detection, utility
-from raysynth.risks import Interval, share
+from raysynth.risks import Interval, Risk, share
 from raysynth.schema import Schema, select
 
 # 2: alpha-precision, beta-recall, logistic detection, DCR share; 3: intervals, more of fidelity
@@ -42,7 +43,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Report:
-    """What `judge` found. No cell value is in it; column names are."""
+    """What `judge` found, and what else was found of the same tables.
+
+    `risks` are what attacks achieved, `verdict` what the gate says; `judge` leaves both out. No
+    cell value is in it; column names are.
+    """
 
     figures: tuple[Figure, ...]
     columns: dict[str, Score]
@@ -52,6 +57,8 @@ class Report:
     seed: int
     version: int = VERSION
     groups: dict[str, Score] = field(default_factory=dict)
+    risks: tuple[Risk, ...] = ()
+    verdict: Verdict | None = None
 
     @property
     def worst_column(self) -> str:
@@ -83,6 +90,8 @@ class Report:
             "worst_column": self.worst_column,
             "worst_pair": None if worst is None else list(worst),
             "worst_group": self.worst_group,
+            "risks": [asdict(risk) for risk in self.risks],
+            "gate": None if self.verdict is None else self.verdict.to_json(),
         }
 
 

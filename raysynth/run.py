@@ -65,6 +65,12 @@ class Run:
         found: int | None = self.manifest.get("kept")
         return found
 
+    @property
+    def gate(self) -> Mapping[str, Any] | None:
+        """What the gate said when the run was last judged (`gate.Verdict`); None before."""
+        found: Mapping[str, Any] | None = self.manifest.get("gate")
+        return found
+
     @cached_property
     def losses(self) -> list[dict[str, float]]:
         """What was told of each epoch: its number, its losses, what was measured after it."""
@@ -196,19 +202,21 @@ def finish(place: Place) -> Run | None:
     return open_run(place)
 
 
-def add_files(run: Run, files: Mapping[str, bytes]) -> Run:
-    """Put more files (a report) into a run and its manifest.
+def add_files(run: Run, files: Mapping[str, bytes], gate: Mapping[str, Any] | None = None) -> Run:
+    """Put more files (a report) into a run and its manifest, and what the `gate` said.
 
-    Files to be replaced leave the manifest first, so the run stays sound wherever this is stopped.
+    Files to be replaced leave the manifest first, and so does what the gate said of them, so the
+    run stays sound wherever this is stopped.
     """
-    facts = {name: value for name, value in run.manifest.items() if name != "digest"}
+    facts = {key: value for key, value in run.manifest.items() if key not in ("digest", "gate")}
     entries = {name: told for name, told in facts["files"].items() if name not in files}
     if entries != facts["files"]:
         write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
     for name, data in files.items():
         write_bytes(run.place / name, data)
         entries[name] = entry(data)
-    write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries}))
+    said = {} if gate is None else {"gate": gate}
+    write_bytes(run.place / MANIFEST, _manifest({**facts, "files": entries, **said}))
     return open_run(run.place)
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.config import TrainConfig
-from raysynth.run import Run, build, fit, save_run
+from raysynth.run import Run, add_files, build, fit, open_run, save_run
 from raysynth.schema import Schema
 from raysynth.source import read
 from raysynth.storage import write
@@ -46,7 +46,11 @@ OPTIONS = {
     "schema": ["--drop", "--category", "--select", "--where", "--fraction", "--subject"],
     "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
     "impute": ["--out", "--seed", "--storage", "--json"],
-    "evaluate": ["--real", "--train", "--target", "--seed", "--storage", "--json"],
+    "evaluate": [
+        *("--real", "--synthetic", "--train", "--target", "--quasi", "--least", "--drop"),
+        *("--category", "--config", "--out", "--junit", "--fail-on", "--seed", "--storage"),
+        "--json",
+    ],
     "quickstart": ["--epochs", "--storage", "--json"],
 }
 
@@ -84,7 +88,8 @@ def test_the_options_listed_here_are_all_there_are() -> None:
     for command, options in OPTIONS.items():
         parameters = inspect.signature(getattr(module, command)).parameters
         named = {"as_json": "json", "setting": "set"}
-        names = {f"--{named.get(name, name)}" for name in parameters} - {"--table", "--run"}
+        spelt = (named.get(name, name).replace("_", "-") for name in parameters)
+        names = {f"--{name}" for name in spelt} - {"--table", "--run"}
         assert names == set(options) - {"--no-gpu"}, command
 
 
@@ -234,8 +239,117 @@ def test_evaluate_prints_figures_and_leaves_a_report_in_the_run(
     }
     assert told["report"] == str(judged_run / "report.json")
     assert Path(told["html"]).read_text().startswith("<!")
-    for name in figures:
+    for name in (*figures, *(risk["name"] for risk in told["risks"])):
         assert name in end.err
+    assert "membership_model" not in {risk["name"] for risk in told["risks"]}  # no likelihood
+    gate = open_run(judged_run).gate
+    assert gate is not None
+    assert gate == told["gate"]
+    assert f"gate: {gate['verdict']}" in end.err
+
+
+def test_a_run_forgets_what_the_gate_said_of_an_older_report(judged_run: Path) -> None:
+    run = add_files(open_run(judged_run), {"report.json": b"{}"}, {"verdict": "pass"})
+    assert open_run(judged_run).gate == {"verdict": "pass"}
+    assert add_files(run, {"report.json": b"[]"}).gate is None
+
+
+@pytest.fixture
+def three(people: pa.Table, adult: pa.Table, tmp_path: Path) -> Callable[..., tuple[object, ...]]:
+    """Judge a table on the command line beside 600 rows of training and 600 held out."""
+    pq.write_table(people, tmp_path / "train.parquet")
+    pq.write_table(adult.slice(600, 600), tmp_path / "held.parquet")
+
+    def words(synthetic: pa.Table, *more: object) -> tuple[object, ...]:
+        pq.write_table(synthetic, tmp_path / "made.parquet")
+        real = ("--real", tmp_path / "held.parquet", "--train", tmp_path / "train.parquet")
+        out = ("--out", tmp_path / "told")
+        return "evaluate", "--synthetic", tmp_path / "made.parquet", *real, *out, "--json", *more
+
+    return words
+
+
+def test_a_table_of_any_tool_is_judged_and_one_that_copies_is_failed(
+    cli: Cli, three: Callable[..., tuple[object, ...]], people: pa.Table, tmp_path: Path
+) -> None:
+    end = cli(*three(people, "--fail-on", "fail", "--junit", tmp_path / "told.xml"))
+    assert end.code == 3, end.err
+    told = json.loads(end.out)
+    assert told["gate"]["verdict"] == "fail"
+    failed = {one["name"] for one in told["gate"]["reasons"] if one["level"] == "fail"}
+    assert {"membership_distance", "exact_copies"} <= failed
+    report = json.loads((tmp_path / "told" / "report.json").read_text())
+    assert report["gate"]["verdict"] == "fail"
+    assert (tmp_path / "told" / "report.html").read_text().startswith("<!")
+    assert "<failure" in (tmp_path / "told.xml").read_text()
+    assert "whose exit" not in end.err
+
+
+def test_fresh_rows_passed_off_as_synthetic_are_not_failed(
+    cli: Cli, three: Callable[..., tuple[object, ...]], adult: pa.Table
+) -> None:
+    end = cli(*three(adult.slice(1_200, 600), "--fail-on", "fail"))
+    assert end.code == 0, end.err
+    told = json.loads(end.out)
+    assert told["gate"]["verdict"] != "fail", told["gate"]["reasons"]
+    for risk in told["risks"]:
+        assert risk["low"] <= risk["chance"] + 0.02, risk
+
+
+def test_bars_come_from_a_file(
+    cli: Cli, three: Callable[..., tuple[object, ...]], adult: pa.Table, tmp_path: Path
+) -> None:
+    (tmp_path / "bars.toml").write_text("[gate]\ndetection = [0.4, 0.45]\n")
+    words = three(adult.slice(1_200, 600), "--config", tmp_path / "bars.toml")
+    told = json.loads(cli(*words).out)
+    failed = [one["name"] for one in told["gate"]["reasons"] if one["level"] == "fail"]
+    assert failed == ["detection"]
+    (tmp_path / "bars.toml").write_text("[gate]\ndetecton = [0.4, 0.45]\n")
+    end = cli(*words)
+    assert end.code == 2
+    assert "did you mean 'detection'" in end.err
+
+
+def test_without_training_rows_no_attack_is_made_and_the_gate_does_not_pass(
+    cli: Cli, three: Callable[..., tuple[object, ...]], adult: pa.Table
+) -> None:
+    words = [*three(adult.slice(1_200, 600))]
+    place = words.index("--train")
+    end = cli(*words[:place], *words[place + 2 :])
+    assert end.code == 0, end.err
+    told = json.loads(end.out)
+    assert told["risks"] == []
+    assert told["gate"]["verdict"] == "warn"
+    assert "No attack was made" in told["gate"]["reasons"][0]["said"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "expected either RUN or --synthetic"),
+        (("run", "--synthetic", "t.parquet"), "expected either RUN or --synthetic"),
+        (("--synthetic", "t.parquet"), "expected --real TABLE"),
+        (("run", "--real", "t.parquet", "--drop", "age"), "belong to --synthetic"),
+    ],
+)
+def test_what_to_judge_must_be_plain(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    end = cli("evaluate", *words)
+    assert end.code == 2
+    assert said in end.err
+
+
+def test_tables_that_differ_in_columns_are_told_apart_by_name(
+    cli: Cli, three: Callable[..., tuple[object, ...]], people: pa.Table
+) -> None:
+    end = cli(*three(people.drop_columns(["age", "sex"])))
+    assert end.code == 2
+    assert "the synthetic table lacks 'age', 'sex'" in end.err
+    end = cli(*three(people, "--target", "incme"))
+    assert end.code == 2
+    assert "did you mean 'income'" in end.err
+    end = cli(*three(people, "--quasi", "agee"))
+    assert end.code == 2
+    assert "did you mean 'age'" in end.err
 
 
 def test_a_judged_run_is_still_sound_and_can_be_judged_again(
