@@ -63,7 +63,7 @@ class Risk:
     curve: tuple[tuple[float, float], ...] = ()
 
 
-def share(successes: float, tried: int, worst_of: int = 1) -> Interval:
+def share(successes: float, tried: float, worst_of: int = 1) -> Interval:
     """The share of successes among attempts, by Wilson; the value is the plain share.
 
     With no attempt the value is 0 and the interval [0, 1]. A figure that was picked as the worst of
@@ -76,6 +76,20 @@ def share(successes: float, tried: int, worst_of: int = 1) -> Interval:
     centre = (plain + square / (2 * tried)) / (1 + square / tried)
     half = z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
     return Interval(plain, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def clustered(hits: Bools) -> Interval:
+    """The share of successes among (K, B) attempts, K of each row, which go together.
+
+    Wilson's of as many independent attempts as would give the share's variance over rows: Kish's
+    effective sample size, "Survey Sampling" (1965), between B and K B.
+    """
+    several, rows = hits.shape
+    each = hits.mean(axis=0)
+    value, spread = float(each.mean()), float(each.var(ddof=1)) if rows > 1 else 0.0
+    effective = rows * value * (1 - value) / spread if spread else rows
+    count = float(np.clip(effective, rows, several * rows))
+    return share(value * count, count)
 
 
 def residual(main: Interval, control: Interval) -> Interval:
@@ -199,8 +213,8 @@ class Attempts(NamedTuple):
         main, control = (share(n, self.tried, worst_of) for n in (self.main, self.control))
         return residual(main, control)
 
-    def risk(self, name: str, note: str, worst_of: int = 1) -> Risk:
-        """The risk of that name."""
+    def risk(self, name: str, note: str, ends: Interval | None = None) -> Risk:
+        """The risk of that name; `ends` is its interval, where it is not that of `residual`."""
         if self.weak:
             note += " Random guesses did as well here: the attack was too weak to prove anything."
         details = {
@@ -209,5 +223,6 @@ class Attempts(NamedTuple):
             "success_baseline": self.baseline / self.tried,
             "weak": float(self.weak),
         }
-        ends = self.residual(worst_of)
-        return Risk(name, "risk", *ends, 0.0, self.tried, note, details=details)
+        return Risk(
+            name, "risk", *(ends or self.residual()), 0.0, self.tried, note, details=details
+        )

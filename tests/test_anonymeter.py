@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from raysynth.attacks import Tables, inference, linkability, singling_out
-from raysynth.risks import Attempts, Risk
+from raysynth.risks import Attempts, Risk, clustered, share
 from raysynth.schema import Schema
 from tests.reference import copied, people
 
@@ -175,8 +175,9 @@ def test_the_worst_secret_is_named_and_its_interval_is_for_all() -> None:
     # Copies of training rows, whose colour alone is not told.
     grey = train.set_column(4, "colour", pa.array(["red"] * ROWS))
     tables = Tables(grey, train, held)
-    (risk,) = inference.attack(tables, SCHEMA, seeded(), ROWS)
+    pooled, risk = inference.attack(tables, SCHEMA, seeded(), ROWS)
     assert "Of 6 columns" in risk.note
+    assert pooled.value < risk.value
     (name,) = [name for name in SCHEMA.names if f"'{name}'" in risk.note]
     assert name != "colour"
     (alone,) = inference.attack(tables, SCHEMA, seeded(), ROWS, [name])
@@ -189,11 +190,28 @@ def test_the_worst_secret_is_named_and_its_interval_is_for_all() -> None:
 def test_at_most_so_many_secrets_are_drawn_and_constants_are_none() -> None:
     columns = {f"n{i}": seeded(i).random(200) for i in range(12)}
     table = pa.table({**columns, "k": [1] * 200})
-    (risk,) = inference.attack(Tables(table, table, table), Schema.infer(table.schema), seeded())
+    _, risk = inference.attack(Tables(table, table, table), Schema.infer(table.schema), seeded())
     assert f"Of {inference.SECRETS} columns" in risk.note
     few = table.select(["n0", "k"])
     (risk,) = inference.attack(Tables(few, few, few), Schema.infer(few.schema), seeded())
-    assert "Of 1 columns tried the worst is 'n0'" in risk.note
+    assert risk.name == "inference"
+
+
+def test_a_cell_drawn_by_chance_is_as_sure_as_rows_are_many() -> None:
+    # Rows of which all cells are told or none are few attempts, those told at random are many.
+    g = seeded()
+    alike = np.tile(g.random(1000) < 0.5, (8, 1))
+    assert clustered(alike) == pytest.approx(share(alike[0].sum(), 1000), abs=1e-3)
+    apart = g.random((8, 1000)) < 0.5
+    _, low, high = clustered(apart)
+    _, first, last = share(apart.sum(), 8000)
+    assert high - low == pytest.approx(last - first, rel=0.1)
+    held = 0
+    for _ in range(300):
+        theme = g.beta(2, 3, 400)  # rows that are told more easily than others
+        low, high = clustered(g.random((6, 400)) < theme)[1:]
+        held += low <= 0.4 <= high
+    assert 0.92 <= held / 300 <= 0.98
 
 
 def test_numbers_are_guessed_within_a_twentieth_and_times_of_their_span() -> None:

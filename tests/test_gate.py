@@ -37,6 +37,14 @@ def test_evidence_fails_and_doubt_warns(value: float, half: float, wanted: str) 
     assert level(at(value, half)) == wanted
 
 
+def test_of_the_worst_of_several_only_the_sure_end_counts() -> None:
+    worst = replace(QUIET, name="inference_worst", unit="risk", chance=0.0)
+    assert level(at(0.12, 0.12, worst)) == "pass"
+    assert level(at(0.12, 0.06, worst)) == "warn"
+    assert level(at(0.30, 0.12, worst)) == "fail"
+    assert level(at(0.12, 0.12, replace(worst, name="inference"))) == "warn"
+
+
 def test_the_verdict_is_the_worst_and_the_worst_comes_first() -> None:
     risks = [QUIET, at(0.9, 0.01, replace(QUIET, name="membership_density")), at(0.56, 0.01)]
     found = decide(risks, (), BARS, ("That was not tried.",))

@@ -7,9 +7,12 @@ the others (Gower's distance). A category is guessed where it is equal, a number
 `NEAR` of the guess's own size. The risk is what is guessed of training rows beyond what is guessed
 of held ones, of whom a right guess tells only how columns hang together.
 
-Every column is a secret in turn, `SECRETS` of them at most, drawn by chance; the worst is reported:
-the one whose interval begins highest. The interval holds for all of them at once (Bonferroni), so
-that the worst of many that tell nothing is not taken for a leak.
+Every column is a secret in turn, `SECRETS` of them at most, drawn by chance. Two risks come of it:
+
+- **inference**: of a cell drawn by chance from those columns, the attempts at all being pooled;
+- **inference_worst**: of the column whose interval begins highest. The interval holds for all of
+  them at once (Bonferroni), so that the worst of many that tell nothing is not taken for a leak;
+  the value, being the worst of many, is above what it would be on other rows.
 
 Departures:
 
@@ -25,14 +28,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raysynth.attacks import Tables
 from raysynth.frames import Floats, Integers, codes, floats
 from raysynth.gower import cells, nearest_without
-from raysynth.risks import Attempts, Risk, skipped
+from raysynth.risks import Attempts, Risk, clustered, residual, skipped
 from raysynth.schema import Column, Schema
 
 FEWEST = 100  # rows of each table: under this the interval of no success at all ends above 0.03
+ATTEMPTS = 2000
 SECRETS = 8
 NEAR = 0.05
 
@@ -40,18 +45,20 @@ NOTE = (
     "How much more often a cell of a training row is guessed from the rest of the row than one of "
     "a row the model never saw, as a share of the cells not guessed there: 0 is not at all."
 )
+Hits = NDArray[np.bool_]  # (secrets, B)
 
 
 def attack(
     tables: Tables,
     schema: Schema,
     generator: np.random.Generator,
-    attempts: int = 1000,
+    attempts: int = ATTEMPTS,
     secrets: Sequence[str] | None = None,
 ) -> list[Risk]:
-    """The risk "inference" of the worst secret, of at most `attempts` rows of either kind.
+    """The risks "inference" and "inference_worst", of at most `attempts` rows of either kind.
 
-    `secrets` are names of columns (default: `SECRETS` of those that vary, drawn by chance).
+    Of one secret alone there is the first. `secrets` are names of columns (default: `SECRETS` of
+    those that vary, drawn by chance).
     """
     rows = min(tables.train.num_rows, tables.held.num_rows)
     if min(tables.synthetic.num_rows, rows) < FEWEST:
@@ -62,15 +69,31 @@ def attack(
     if secrets is None:
         drawn = generator.permutation(len(asked))[:SECRETS]
         asked = [asked[place] for place in sorted(drawn)]
-    found = dict(zip(asked, _attempts(tables, schema, asked, attempts, generator), strict=True))
+    main, control, dice = _hits(tables, schema, asked, attempts, generator)
+    pooled = Attempts(
+        main.shape[1], *(float(hits.mean(axis=0).sum()) for hits in (main, control, dice))
+    )
+    ends = residual(clustered(main), clustered(control))
+    risks = [pooled.risk("inference", f"{NOTE} Of {len(asked)} columns, pooled.", ends)]
+    if len(asked) > 1:
+        risks.append(_worst(asked, main, control, dice))
+    return risks
+
+
+def _worst(names: Sequence[str], *hits: Hits) -> Risk:
+    tried, several = hits[0].shape[1], len(names)
+    found = {
+        name: Attempts(tried, *(float(side[place].sum()) for side in hits))
+        for place, name in enumerate(names)
+    }
 
     def badness(name: str) -> tuple[float, bool, float]:
-        value, low, _ = found[name].residual(len(found))
+        value, low, _ = found[name].residual(several)
         return low, not found[name].weak, value
 
-    worst = max(found, key=badness)
-    note = f"{NOTE} Of {len(found)} columns tried the worst is '{worst}', given here."
-    return [found[worst].risk("inference", note, len(found))]
+    name = max(found, key=badness)
+    note = f"{NOTE} Of {several} columns tried the worst is '{name}', given here."
+    return found[name].risk("inference_worst", note, found[name].residual(several))
 
 
 def _vary(tables: Tables, schema: Schema) -> list[str]:
@@ -79,14 +102,14 @@ def _vary(tables: Tables, schema: Schema) -> list[str]:
     return [name for name in schema.names if codes(real, name)[1] > 1]
 
 
-def _attempts(
+def _hits(
     tables: Tables,
     schema: Schema,
     secrets: Sequence[str],
     attempts: int,
     generator: np.random.Generator,
-) -> list[Attempts]:
-    """What became of the attempts at each secret, all on the same rows."""
+) -> tuple[Hits, Hits, Hits]:
+    """Whether each guess at each secret is right: of training rows, held ones, and by dice."""
     # An order by chance, since of several rows as near the first is found.
     made = tables.synthetic.take(generator.permutation(tables.synthetic.num_rows))
     tried = min(attempts, tables.train.num_rows, tables.held.num_rows)
@@ -100,24 +123,25 @@ def _attempts(
         for references, queries in (cells([made, side], schema) for side in (train, held))
     )
     dice = generator.integers(made.num_rows, size=main.shape)
-    sides = ((train, main), (held, control), (train, dice))
-    found = []
-    for place, name in enumerate(secrets):
-        counts = (_hits(made, table, schema[name], guess[place]) for table, guess in sides)
-        found.append(Attempts(tried, *counts))
-    return found
+
+    def right(rows: pa.Table, guesses: Integers) -> Hits:
+        each = zip(secrets, guesses, strict=True)
+        return np.stack([_right(made, rows, schema[name], guess) for name, guess in each])
+
+    return right(train, main), right(held, control), right(train, dice)
 
 
-def _hits(made: pa.Table, rows: pa.Table, column: Column, found: Integers) -> int:
-    """How many cells of `rows` are told by those of the synthetic rows `found`, one for each."""
+def _right(made: pa.Table, rows: pa.Table, column: Column, found: Integers) -> NDArray[np.bool_]:
+    """Which cells of `rows` are told by those of the synthetic rows `found`, one for each."""
     if not column.measured:
         (codes_made, codes_rows), _ = codes([made, rows], column.name)
-        return int((codes_made[found] == codes_rows).sum())
+        return np.equal(codes_made[found], codes_rows)
     values, truth = floats(made, column.name), floats(rows, column.name)
     guess = values[found]
     with np.errstate(over="ignore"):  # two that lie an infinity apart are not near
         near = np.abs(guess - truth) <= NEAR * _size(values, guess, column)
-    return int((near | (np.isnan(guess) & np.isnan(truth))).sum())
+    both: NDArray[np.bool_] = near | (np.isnan(guess) & np.isnan(truth))
+    return both
 
 
 def _size(values: Floats, guess: Floats, column: Column) -> Floats:
