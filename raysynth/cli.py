@@ -289,6 +289,13 @@ def evaluate(
         int | None,
         typer.Option(help="Rows that must share a value.", min=1, show_default="as trained, or 10"),
     ] = None,
+    shadows: Annotated[
+        int,
+        typer.Option(
+            help="Generators to train as RUN was, as an attacker would.",
+            min=0,
+        ),
+    ] = 0,
     drop: Drop = None,
     category: Category = None,
     config: Annotated[
@@ -313,10 +320,13 @@ def evaluate(
         raise ConfigError("evaluate: expected either RUN or --synthetic TABLE, and not both")
     if not real:
         raise ConfigError("evaluate: expected --real TABLE, rows that were not trained on")
+    if run is None and shadows:
+        raise ConfigError("evaluate: --shadows needs RUN, which says how to train them")
     if run is not None and (drop or category):
         raise ConfigError("evaluate: --drop and --category belong to --synthetic; a run knows")
     gate = None if config is None else parse(GateConfig, read_toml(config).get("gate", {}))
     asked = {"target": target, "seed": seed, "quasi": quasi, "least": least, "gate": gate}
+    asked["shadows"] = shadows
     with _display(Path(os.devnull)) as show:
         if run is not None:
             told = _evaluate(_find(run, storage), real, train, asked, show, junit)

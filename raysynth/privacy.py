@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from raysynth import attacks
-from raysynth.attacks import Tables, likelihood, rare
+from raysynth.attacks import Tables, likelihood, rare, shadow
 from raysynth.frames import Floats
-from raysynth.risks import Risk
+from raysynth.risks import Risk, skipped
 from raysynth.schema import Schema, select
 
 ROWS, SYNTHETIC = 20_000, 50_000
 SCORED = 5_000  # rows of each side that a model scores: an AUC's interval is then 0.02 wide
+SHADOWED = 800  # held-out rows that training shadows takes: a generator has a quarter of them
 
 NEVER = (
     "No formal guarantee holds: the generator was not trained with differential privacy.",
@@ -81,6 +82,43 @@ def attack(
             *(bits(table.slice(0, SCORED)) for table in (tables.train, tables.held))
         )
     return tuple(found)
+
+
+def by_shadows(
+    synthetic: pa.Table,
+    train: pa.Table,
+    held: pa.Table,
+    schema: Schema,
+    make: Callable[[pa.Table, int], pa.Table],
+    count: int,
+    seed: int = 0,
+    told: Callable[[str, int], None] = lambda name, done: None,
+) -> tuple[Risk, ...]:
+    """The attack of one who trains `count` generators like this one, on rows of their own.
+
+    `make` gives rows of a generator that it trains on those of a table, by a seed. The attacker's
+    rows are half of `held`; each generator is trained on half of those. `told` hears of each
+    before it is trained.
+    """
+    schema = schema.modelled
+    generator = np.random.default_rng([seed, *shadow.NAME.encode()])
+    whole = Tables(*(select(table, schema) for table in (synthetic, train, held)))
+    own, known = _halves(whole.held, generator)
+    tables = replace(whole, held=own).drawn(generator, ROWS, SYNTHETIC)
+    if held.num_rows < SHADOWED:
+        why = f"needs {SHADOWED} held-out rows, half of them to train generators on"
+        return (skipped(shadow.NAME, "AUC", shadow.NOTE, why),)
+    shadows = []
+    for number in range(count):
+        told(shadow.NAME, number)
+        members, others = _halves(known, generator)
+        shadows.append(shadow.Shadow(make(members, seed + number), members, others))
+    return tuple(shadow.attack_with(shadows, tables, schema, generator))
+
+
+def _halves(table: pa.Table, generator: np.random.Generator) -> tuple[pa.Table, pa.Table]:
+    one, other = np.array_split(generator.permutation(table.num_rows), 2)
+    return table.take(one), table.take(other)
 
 
 def untried(risks: Sequence[Risk]) -> tuple[str, ...]:

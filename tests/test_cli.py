@@ -48,7 +48,16 @@ OPTIONS = {
     "impute": ["--out", "--seed", "--storage", "--json"],
     "evaluate": [
         *("--real", "--synthetic", "--train", "--target", "--quasi", "--least", "--drop"),
-        *("--category", "--config", "--out", "--junit", "--fail-on", "--seed", "--storage"),
+        *(
+            "--category",
+            "--config",
+            "--out",
+            "--junit",
+            "--fail-on",
+            "--shadows",
+            "--seed",
+            "--storage",
+        ),
         "--json",
     ],
     "quickstart": ["--epochs", "--storage", "--json"],

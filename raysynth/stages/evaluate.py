@@ -6,11 +6,12 @@ Fidelity and utility (`judge`), attacks (`privacy`), the verdict (`gate`), the p
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from raysynth import guess, privacy
+from raysynth import guess, local, privacy
 from raysynth.config import GateConfig
 from raysynth.errors import RaysynthError, TableError
 from raysynth.frames import Floats
@@ -18,6 +19,7 @@ from raysynth.gate import decide
 from raysynth.judge import Report, count_rows, judge
 from raysynth.progress import Show, Silent
 from raysynth.report import html
+from raysynth.risks import Risk
 from raysynth.run import Run, add_files
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema, quoted, select
@@ -34,7 +36,8 @@ class Asked:
     """How to judge: the `target` of utility, the seed, the bars of the gate.
 
     `quasi` are the columns that may be known of a person (default: `attacks.rare`), `least` rows
-    must share a value for it to be nobody's secret. None is what the run was trained with.
+    must share a value for it to be nobody's secret. None is what the run was trained with. So many
+    `shadows` are trained as the run was, for the attack of one who does that.
     """
 
     target: str | None = None
@@ -42,6 +45,23 @@ class Asked:
     gate: GateConfig | None = None
     quasi: Sequence[str] | None = None
     least: int | None = None
+    shadows: int = 0
+
+
+class _Inside(NamedTuple):
+    """What only one who has the run can do: say what a row costs, and train as it was trained."""
+
+    bits: Callable[[pa.Table], Floats] | None
+    make: Callable[[pa.Table, int], pa.Table]
+
+    @classmethod
+    def of(cls, run: Run, sampler: Sampler) -> "_Inside":
+        def make(rows: pa.Table, seed: int) -> pa.Table:
+            config = run.config.model_copy(update={"seed": seed})
+            drawn = local.train(config, rows, run.table.schema.modelled)
+            return drawn.sample(rows.num_rows, seed)
+
+        return cls(sampler.bits if sampler.model.scores else None, make)
 
 
 def evaluate(
@@ -74,8 +94,7 @@ def evaluate(
     with show.phase("sample", rows) as phase:
         synthetic = sampler.sample(rows, asked.seed)
         phase.at(rows)
-    bits = sampler.bits if sampler.model.scores else None
-    report = _judged(synthetic, held, trained, schema, asked, show, bits)
+    report = _judged(synthetic, held, trained, schema, asked, show, _Inside.of(run, sampler))
     title = f"{run.place.name}: {run.config.family} on {run.rows:,} rows"
     page = html(report, synthetic, held, schema, title, run.losses, run.kept)
     assert report.verdict is not None, "it was just asked for"
@@ -126,28 +145,50 @@ def _judged(
     schema: Schema,
     asked: Asked,
     show: Show,
-    bits: Callable[[pa.Table], Floats] | None = None,
+    inside: _Inside | None = None,
 ) -> Report:
     rows = synthetic.num_rows
     with show.phase("judge", rows) as phase:
         report = judge(synthetic, real, train, schema, asked.target, asked.seed)
         phase.at(rows)
     if train is not None:
-        least = 10 if asked.least is None else asked.least
-        count = len(privacy.names()) + (bits is not None)
-        with show.phase("attack", rows) as phase:
-            risks = privacy.attack(
-                *(synthetic, train, real, schema, asked.seed),
-                least=least,
-                quasi=asked.quasi,
-                bits=bits,
-                told=lambda name, done: phase.at(rows * done // count, name),
-            )
-            phase.at(rows)
+        risks = _attacked(synthetic, train, real, schema, asked, show, inside)
         report = replace(report, risks=risks)
     untried = privacy.untried(report.risks)
     verdict = decide(report.risks, report.figures, asked.gate or GateConfig(), untried)
     return replace(report, verdict=verdict)
+
+
+def _attacked(
+    synthetic: pa.Table,
+    train: pa.Table,
+    real: pa.Table,
+    schema: Schema,
+    asked: Asked,
+    show: Show,
+    inside: _Inside | None,
+) -> tuple[Risk, ...]:
+    bits, tables = None if inside is None else inside.bits, (synthetic, train, real)
+    rows, count = synthetic.num_rows, len(privacy.names()) + (bits is not None)
+    with show.phase("attack", rows) as phase:
+        risks = privacy.attack(
+            *(*tables, schema, asked.seed),
+            least=10 if asked.least is None else asked.least,
+            quasi=asked.quasi,
+            bits=bits,
+            told=lambda name, done: phase.at(rows * done // count, name),
+        )
+        phase.at(rows)
+    if asked.shadows and inside is not None:
+        with show.phase("shadows", rows) as phase:
+            risks += privacy.by_shadows(
+                *(*tables, schema, inside.make, asked.shadows, asked.seed),
+                told=lambda name, done: phase.at(
+                    rows * done // asked.shadows, f"number {done + 1}"
+                ),
+            )
+            phase.at(rows)
+    return risks
 
 
 def _files(report: Report, page: str) -> Mapping[str, bytes]:
