@@ -60,8 +60,9 @@ class GateConfig(BaseModel):
     0.5), `membership_rate` the true-positive rate at 1 % false positives (chance 0.01), `risk` what
     singling out, linking and inferring achieve beyond what they achieve on people who are not in
     the table, `copies` and `rare` the share of synthetic rows that copy a training row, or hold a
-    value or a combination of few, beyond the same share of fresh real rows, and `near` the share of
-    those nearer to a training row than 99 % of fresh rows are, beyond that 1 %. Of fidelity:
+    value of few, beyond the same share of fresh real rows, and `near` the share of those nearer to
+    a training row than 99 % of fresh rows are, beyond that 1 %, and of those that repeat a
+    combination of quasi-identifiers which one training row has, beyond fresh rows. Of fidelity:
     `detection` is the AUC of the boosted detector, `lost` the utility lost against real rows; an
     upper bar that no figure reaches makes them warn at most. The bars of attacks are ours: 0.05 and
     0.10 of AUC, of risk, and so on; no law or standard gives any.
