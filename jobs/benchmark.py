@@ -4,6 +4,7 @@
         --test jobs/data/adult_test.parquet --epochs 100 --repeats 3 --out .benchmark/peers.json
     python jobs/benchmark.py scale --repeats 3 --out .benchmark/scale.json
     python jobs/benchmark.py fidelity TABLE.parquet ... --family ctgan --set preset=improved
+    python jobs/benchmark.py sdgym TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py tables TABLE.parquet ... --at s3://bucket/key
     python jobs/benchmark.py attacks TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py parity metrics SYNTHETIC.parquet REAL.parquet
@@ -25,6 +26,7 @@ from benchmarks import (
     parity_metrics,
     peers,
     scale,
+    sdgym,
     tables,
 )
 
@@ -33,6 +35,7 @@ app.command("attacks")(attacks.attacks)
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
+app.command("sdgym")(sdgym.sdgym)
 app.command("tables")(tables.tables)
 app.command("paper")(paper.paper)
 beside = typer.Typer(no_args_is_help=True, help="Compare our figures with others' of the same.")

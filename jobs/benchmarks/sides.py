@@ -11,13 +11,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Result
 
 PEER = "0.12.1"
+SDGYM = {"sdgym": "0.15.0", "sdv": "1.38.5"}
 METRICS = {"sdmetrics": "0.32.0", "synthcity": "0.2.12"}
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "ctgan", "rdt", "raysynth")
 JOBS = Path(__file__).parent.parent
@@ -74,6 +75,23 @@ def metrics(folder: Path, say: Callable[[str], None]) -> Side:
 
     wanted = {**METRICS, "pyarrow": version("pyarrow")}
     return Side("metrics", _made(folder, wanted, install, say), "benchmarks.peer_metrics")
+
+
+def sdgym(folder: Path, say: Callable[[str], None]) -> Side:
+    """SDGym's side, with what raysynth's core needs: all its packages but Ray."""
+
+    def install(python: Path, say: Callable[[str], None]) -> None:
+        pinned = [f"{name}=={number}" for name, number in SDGYM.items()]
+        say(f"installing {', '.join(pinned)}, and what raysynth needs but Ray")
+        needed = (one for one in requires("raysynth") or () if "extra ==" not in one)
+        own = [one for one in needed if not one.startswith(("ray[", "torch", "optuna"))]
+        torch = f"torch=={version('torch').split('+')[0]}"
+        problem = _pip(python, torch) or _pip(python, torch, *pinned, *own)
+        if problem:
+            raise RuntimeError(f"pip cannot install SDGym; {problem}")
+
+    made = _made(folder, SDGYM, install, say)
+    return Side("sdgym", made, "benchmarks.peer_sdgym", (JOBS.parent,))
 
 
 def _made(
