@@ -39,7 +39,8 @@ from raysynth.risks import Risk
 from raysynth.schema import Schema
 from raysynth.summary import summarise
 
-FEW, LONG, PLANTED = 500, 400, 20
+FEW, LONG = 500, 400
+PLANTED, VALUES = 40, 4  # rows, and values of each column
 Entry = dict[str, Any]
 Made = tuple[pa.Table, pa.Table, pa.Table, tuple[Risk, ...]]  # synthetic, train, held, canaries
 
@@ -132,7 +133,7 @@ def _fresh(
 def _family(
     name: str, train: pa.Table, held: pa.Table, schema: Schema, seed: int, chance: Any
 ) -> Made:
-    with_, planted = canaries.plant(train, schema, PLANTED, chance)
+    with_, planted = canaries.plant(train, schema, PLANTED, chance, VALUES)
     synthetic = local.train(_config(name, seed), with_, schema).sample(train.num_rows, seed)
     return synthetic, train, held, tuple(canaries.found(synthetic, planted, schema))
 
