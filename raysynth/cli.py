@@ -315,6 +315,7 @@ def evaluate(
 ) -> None:
     """Judge RUN, or any tool's --synthetic table: faithful, useful, private; may it be shared?"""
     from raysynth.config import GateConfig, parse, read_toml
+    from raysynth.gate import LEVELS
 
     if (run is None) == (synthetic is None):
         raise ConfigError("evaluate: expected either RUN or --synthetic TABLE, and not both")
@@ -334,8 +335,7 @@ def evaluate(
             whose = {"drop": drop or (), "categories": category or ()}
             told = _compare(str(synthetic), real, train, out, asked, whose, show, junit)
     _tell(told, as_json)  # not before the display has given standard output back
-    levels = ["pass", "warn", "fail"]
-    if fail_on is not None and levels.index(told["gate"]["verdict"]) >= levels.index(fail_on):
+    if fail_on is not None and LEVELS.index(told["gate"]["verdict"]) >= LEVELS.index(fail_on):
         raise typer.Exit(3)
 
 

@@ -21,6 +21,21 @@ class Score:
     high: float | None = None
 
 
+@dataclass(frozen=True)
+class Learner:
+    """How well one kind of model predicts real rows, by what it learned from.
+
+    `synthetic` is its score having learned from synthetic rows, `ceiling` from real ones, `floor`
+    from rows without relations.
+    """
+
+    name: str
+    unit: str
+    synthetic: float
+    ceiling: float | None
+    floor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure(Score):
     """A score with its name, its unit, which way is better, and how to read it."""

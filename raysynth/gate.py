@@ -15,14 +15,15 @@ and no word of a law. An attack with the model in hand concerns those who hold t
 table, and warns at most.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from raysynth.config import GateConfig
 from raysynth.figures import Figure
 from raysynth.risks import Risk
 
+T = TypeVar("T")
 Level = Literal["pass", "warn", "fail"]
 LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
 
@@ -91,10 +92,22 @@ def decide(
 
 def kind_of(name: str) -> _Kind:
     """What attacks of that name are held to. `KeyError` for one that no bar is set for."""
-    fitting = [start for start in _KINDS if name.startswith(start)]
-    if not fitting:
+    found = longest(_KINDS, name)
+    if found is None:
         raise KeyError(name)
-    return _KINDS[max(fitting, key=len)]
+    return found
+
+
+def longest(starts: Mapping[str, T], name: str) -> T | None:
+    """What stands under the longest beginning of `name`; None under none."""
+    fitting = [start for start in starts if name.startswith(start)]
+    return starts[max(fitting, key=len)] if fitting else None
+
+
+def bars_of(name: str, config: GateConfig) -> tuple[float, float]:
+    """The bars of an attack of that name: to warn, and to fail. `KeyError` as `kind_of`."""
+    warn, fail = getattr(config, kind_of(name).bars)
+    return warn, fail
 
 
 def _risk(risk: Risk, config: GateConfig) -> list[Reason]:
@@ -107,7 +120,7 @@ def _risk(risk: Risk, config: GateConfig) -> list[Reason]:
     known = [rate for rate in rates if rate is not None]
     if len(known) == len(rates):
         low, value, high = known
-        does = _Kind("membership_rate", f"{kind.does}, of the few of whom it is surest")
+        does = _Kind("membership_rate", f"{kind.does} where it is surest")
         unit = "true positives at 1 % false ones"
         reasons.append(_held(f"{risk.name}_rate", does, unit, (low, value, high), config))
     return reasons
@@ -126,6 +139,7 @@ def _held(
     chance = "" if risk is None else f"; without the table {risk.chance:.3g}"
     told = f"{unit} {value:.3f} ({low:.3f} to {high:.3f}{chance})"
     if name.endswith(WORST):  # it was picked for its value, of which only the lower end is sure
+        told = f"{unit} at least {low:.3f} ({value:.3f} measured, as the worst of several)"
         value = high = low
     level: Level = "fail" if low > fail else "warn" if value > warn or high > fail else "pass"
     if level == "fail":

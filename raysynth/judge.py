@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from raysynth.errors import TableError
 from raysynth.fidelity import Compared
-from raysynth.figures import Figure, Score, figure
+from raysynth.figures import Figure, Learner, Score, figure
 from raysynth.frames import permuted, subsample
 from raysynth.gate import Verdict
 from raysynth.metrics import copies, dcr, detection, utility
@@ -57,6 +57,7 @@ class Report:
     seed: int
     version: int = VERSION
     groups: dict[str, Score] = field(default_factory=dict)
+    learners: tuple[Learner, ...] = ()
     risks: tuple[Risk, ...] = ()
     verdict: Verdict | None = None
 
@@ -90,6 +91,7 @@ class Report:
             "worst_column": self.worst_column,
             "worst_pair": None if worst is None else list(worst),
             "worst_group": self.worst_group,
+            "learners": [asdict(learner) for learner in self.learners],
             "risks": [asdict(risk) for risk in self.risks],
             "gate": None if self.verdict is None else self.verdict.to_json(),
         }

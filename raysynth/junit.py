@@ -11,7 +11,6 @@ from xml.etree import ElementTree as ET
 
 from raysynth.judge import Report
 from raysynth.printable import printable
-from raysynth.reading import sorted_reasons
 
 CHECKS, ATTACKS = "raysynth.gate", "raysynth.attacks"
 
@@ -28,7 +27,7 @@ def junit(report: Report, name: str) -> str:
     seen: Counter[str] = Counter()
     if report.verdict is None:
         _skip(_case(suite, CHECKS, "verdict", seen), "no gate was asked")
-    for reason in [] if report.verdict is None else sorted_reasons(report.verdict):
+    for reason in [] if report.verdict is None else report.verdict.reasons:
         case = _case(suite, CHECKS, reason.name, seen)
         said = printable(reason.said)
         if reason.level == "fail":

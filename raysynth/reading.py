@@ -1,60 +1,50 @@
 """What a report says in plain words, for those who decide whether a table may be shared.
 
 The words claim no more than was measured: of attacks that failed it is said that those attacks
-failed, never that a table is safe.
+failed, never that a table is safe. Levels and reasons are the gate's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from raysynth.figures import Figure, Score
-from raysynth.gate import Level, Reason, Verdict
+from raysynth.gate import LEVELS, Level, Reason, longest
 from raysynth.judge import Report
 from raysynth.risks import Risk
 
 T = TypeVar("T")
 
-LEVELS: tuple[Level, ...] = ("fail", "warn", "pass")  # the gravest first
-
 HEADLINES: dict[Level, str] = {
-    "fail": "Do not share",
-    "warn": "Share with care",
-    "pass": "No attack we made succeeded",
+    "fail": "Do not share this table",
+    "warn": "Weigh the warnings before sharing this table",
+    "pass": "No check speaks against sharing this table",
 }
-MEANINGS: dict[Level, str] = {
-    "fail": "A check failed: the reasons marked Fail say which, and what it means.",
-    "warn": (
-        "No check failed, but an attack gained something, could not be ruled out, or could not be "
-        "made: see the reasons marked Warn. Somebody has to weigh them before it is handed on."
-    ),
-    "pass": (
-        "Every check was passed. That holds for the attacks that were made, and is no proof that "
-        "nobody can be recognised by another."
-    ),
-}
+NONE = "Whether this table may be shared was not judged"
 
 # Figures by what they look at, in the order of the page.
 GROUPS = {
-    "Columns": ("shape",),
-    "Pairs of columns": ("trend",),
+    "Columns, one by one": ("shape", "cumulative", "tails", "coverage", "missingness"),
+    "Relations between columns": ("trend", "mutual_information", "three_way", "missing_together"),
+    "Groups of rows": ("groups",),
     "Whole rows": ("alpha_precision", "beta_recall", "detection", "detection_logistic"),
-    "Usefulness": ("utility", "f1"),
-    "Copies": ("dcr_share", "copies"),
+    "Usefulness": ("utility", "f1", "learners", "importance"),
+    "Nearness to training rows": ("dcr_share", "copies"),
 }
 OTHERS = "Further figures"
 
-# What an attacker is after, by how the name of the attack begins; the longest that fits counts.
+# What an attacker asks, by how the name of the attack begins; the longest that fits counts.
 ATTACKS = {
-    "membership": "Tell whether a person was among the training rows",
-    "membership_model": "The same, with the trained model in hand and not only the table",
-    "singling_out": "Find a description that fits one person and nobody else",
-    "linkability": "Find out which two parts of the data belong to one person",
-    "inference": "Guess what is not known about a person from what is known",
-    "rare": "Find a value or combination that few people have",
-    "exact_copies": "Find a person's whole row in the table",
-    "near_copies": "Find a row close to a person's",
-    "canary": "Find a row that was planted to be found",
+    "membership": "Was this person among the training rows?",
+    "membership_model": "The same, asked with the trained model in hand and not only the table",
+    "singling_out": "Is there a description that fits one person and nobody else?",
+    "linkability": "Do these two parts of a record belong to one person?",
+    "inference": "What is the cell of this person that I do not know, given the others?",
+    "rare_values": "Does the table show a value that few people have?",
+    "rare_combinations": "Does the table show a combination that one person alone has?",
+    "exact_copies": "Is somebody's whole row in the table?",
+    "near_copies": "Are rows in the table suspiciously close to somebody's?",
+    "canary": "Is a row in the table that was planted to be found?",
 }
 
 
@@ -66,15 +56,66 @@ class Group(Generic[T]):
     members: tuple[T, ...]
 
 
-def sorted_reasons(verdict: Verdict) -> list[Reason]:
-    """The reasons, the gravest first, and otherwise as the gate gave them."""
-    return sorted(verdict.reasons, key=lambda reason: LEVELS.index(reason.level))
+def headline(report: Report) -> str:
+    """Whether the table may be shared, in one line."""
+    return NONE if report.verdict is None else HEADLINES[report.verdict.verdict]
 
 
-def levels(verdict: Verdict | None) -> dict[str, Level]:
-    """By figure or attack, the gravest level a reason has."""
-    reasons = [] if verdict is None else sorted_reasons(verdict)
-    return {reason.name: reason.level for reason in reversed(reasons)}
+def meaning(report: Report) -> str:
+    """What the verdict means, by whether attacks or figures of fidelity led to it."""
+    verdict, fidelity = report.verdict, {figure.name for figure in report.figures}
+    if verdict is None:
+        return "No gate was asked. The figures below say how like the real table it is, no more."
+    grave = [one.name for one in verdict.reasons if one.level == verdict.verdict]
+    attacks = [name for name in grave if name not in fidelity]
+    if verdict.verdict == "pass":
+        return (
+            "Every check stayed under its bars. That holds for the attacks that were made, and is "
+            "no proof that nobody can be recognised by another."
+        )
+    if verdict.verdict == "fail" and attacks:
+        return (
+            "An attack works: whoever gets the table can learn more about people in the training "
+            "rows than about anybody else."
+        )
+    if verdict.verdict == "fail":
+        return "No attack went over its bar that fails, but a figure of fidelity did."
+    if attacks:
+        return (
+            "No check failed, but an attack gained something, cannot be ruled out, or could not "
+            "be made. The warnings say which."
+        )
+    return (
+        "Every attack that was made stayed under its bars; what is in doubt is whether the table "
+        "is like enough to the real one for its use."
+    )
+
+
+def level_of(report: Report, name: str) -> Level | None:
+    """The gravest level the gate gives a figure or an attack, with its rate; None for none."""
+    verdict = report.verdict
+    reasons = () if verdict is None else verdict.reasons
+    found = [one.level for one in reasons if one.name in (name, f"{name}_rate")]
+    return max(found, key=LEVELS.index, default=None)
+
+
+def split(report: Report) -> tuple[list[Reason], list[Reason]]:
+    """The reasons that speak against the table, the gravest first, and those that do not."""
+    reasons = () if report.verdict is None else report.verdict.reasons
+    grave = [reason for reason in reasons if reason.level != "pass"]
+    return grave, [reason for reason in reasons if reason.level == "pass"]
+
+
+def untried(report: Report) -> list[str]:
+    """What was not tried: attacks that could not be made, and those that never are."""
+    skipped = [
+        f"{question(risk)} ({risk.name}: {risk.skipped})"
+        for risk in report.risks
+        if risk.skipped is not None
+    ]
+    if report.verdict is None and not report.risks:
+        return [*skipped, "No attack was made: nothing here is about privacy."]
+    return skipped + list(() if report.verdict is None else report.verdict.untried)
 
 
 def grouped(figures: Iterable[Figure]) -> list[Group[Figure]]:
@@ -87,29 +128,9 @@ def grouped(figures: Iterable[Figure]) -> list[Group[Figure]]:
 
 
 def question(risk: Risk) -> str:
-    """What the attacker is after; of an attack that has no words here, its name."""
-    fitting = [start for start in ATTACKS if risk.name.startswith(start)]
+    """What the attacker asks; of an attack that has no words here, its name."""
     name = risk.name.replace("_", " ")
-    return ATTACKS[max(fitting, key=len)] if fitting else name[:1].upper() + name[1:]
-
-
-def brief(report: Report) -> str:
-    """How like the real table it is, in one or two sentences."""
-    figures = {figure.name: figure for figure in report.figures}
-    said = f"Columns are {figures['shape'].synthetic:.1%} like the real ones"
-    if "trend" in figures:
-        said += f", relations between two columns {figures['trend'].synthetic:.1%}"
-    said += (
-        "; shown one real and one synthetic row, a trained classifier picks the synthetic one "
-        f"{figures['detection'].synthetic:.0%} of the time (guessing: 50%)."
-    )
-    if "utility" in figures:
-        figure = figures["utility"]
-        said += (
-            f" A model that learned '{report.target}' from it reaches {figure.synthetic:.3f} "
-            f"({figure.unit}) on real rows{_beside(figure.ceiling)}."
-        )
-    return said
+    return longest(ATTACKS, risk.name) or name[:1].upper() + name[1:]
 
 
 def reading(report: Report) -> list[str]:
@@ -125,6 +146,12 @@ def reading(report: Report) -> list[str]:
             f"Taken two by two, relations are {figures['trend'].synthetic:.1%} like the real ones"
             f"{_way(figures['trend'].synthetic, figures['trend'])}. The worst pair is '{one}' "
             f"with '{other}' at {report.pairs[one, other].synthetic:.1%}."
+        )
+    if report.worst_group is not None and "groups" in figures:
+        said.append(
+            f"The group of rows that comes out worst, one of those that '{report.worst_group}' "
+            f"makes, has columns {figures['groups'].synthetic:.1%} like the real ones"
+            f"{_of_real(figures['groups'].ceiling)}."
         )
     said.append(
         "Shown one real and one synthetic row, a trained classifier picks the synthetic one "
@@ -152,15 +179,14 @@ def _way(value: float, figure: Score) -> str:
     return f", {min(max(way, 0.0), 1.0):.0%} of the way from independent columns to real rows"
 
 
+def _of_real(ceiling: float | None) -> str:
+    return "" if ceiling is None else f"; of training rows that is {ceiling:.1%}"
+
+
 def _beside(ceiling: float | None) -> str:
     return "" if ceiling is None else f"; one that learned from real rows reaches {ceiling:.3f}"
 
 
 def bounded(low: float | None, high: float | None) -> str:
-    """An interval in words; a dash where there is none."""
-    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def worst(scores: dict[T, Score], most: int) -> Sequence[tuple[T, Score]]:
-    """The `most` lowest synthetic scores, the lowest first."""
-    return sorted(scores.items(), key=lambda item: item[1].synthetic)[:most]
+    """An interval in words; empty where there is none."""
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"

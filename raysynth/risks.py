@@ -142,10 +142,12 @@ def auc(members: Floats, others: Floats) -> Interval:
 def roc(members: Floats, others: Floats, points: int = 101) -> tuple[tuple[float, float], ...]:
     """Points (false-positive rate, true-positive rate) of a ROC curve, evenly spread by the first.
 
-    The true-positive rate at a rate f is the share of members whose score exceeds that of all but
-    a share f of the others.
+    Of so many others that rates under 0.01 can be told, some such are there too. The true-positive
+    rate at a rate f is the share of members whose score exceeds that of all but a share f of the
+    others.
     """
-    rates = np.linspace(0, 1, points)
+    few = [rate for rate in (0.001, 0.002, 0.005) if rate * len(others) >= 1]
+    rates = np.union1d(np.linspace(0, 1, points), few)
     return tuple((float(rate), true_rate(members, others, float(rate))) for rate in rates)
 
 

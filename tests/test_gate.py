@@ -40,6 +40,10 @@ def test_evidence_fails_and_doubt_warns(value: float, half: float, wanted: str) 
 def test_of_the_worst_of_several_only_the_sure_end_counts() -> None:
     worst = replace(QUIET, name="inference_worst", unit="risk", chance=0.0)
     assert level(at(0.12, 0.12, worst)) == "pass"
+    assert (
+        "risk at least 0.000 (0.120 measured"
+        in decide([at(0.12, 0.12, worst)], (), BARS, ()).reasons[0].said
+    )
     assert level(at(0.12, 0.06, worst)) == "warn"
     assert level(at(0.30, 0.12, worst)) == "fail"
     assert level(at(0.12, 0.12, replace(worst, name="inference"))) == "warn"

@@ -1,7 +1,11 @@
 """Reports: ceiling and floor, determinism, JSON, and what is refused."""
 
+import copy
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth import frames
+from raysynth.config import GateConfig
 from raysynth.errors import TableError
+from raysynth.figures import Learner
+from raysynth.gate import decide
 from raysynth.judge import Report, judge
+from raysynth.reading import OTHERS, grouped
+from raysynth.risks import Risk, skipped
 from raysynth.schema import Schema
 
 DATA = Path(__file__).parent.parent / "jobs" / "data"
@@ -108,6 +117,119 @@ def test_report_is_json_with_names_rows_and_the_worst(copied: Report) -> None:
     kept = {"name", "unit", "better", "synthetic", "ceiling", "floor", "note", "low", "high"}
     assert value["worst_group"] in {part["column"] for part in value["groups"]}
     assert all(set(figure) == kept for figure in value["figures"])
+
+
+SCHEMA = json.loads(
+    (Path(frames.__file__).parent / "report.schema.json").read_text(encoding="utf-8")
+)
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "null": type(None),
+}
+SAID = {"$schema", "$defs", "title", "description"}
+
+
+def of_type(value: Any, rule: str | list[str]) -> bool:
+    kinds = [TYPES[one] for one in ([rule] if isinstance(rule, str) else rule)]
+    return any(isinstance(value, kind) for kind in kinds) and not isinstance(value, bool)
+
+
+def more(value: Any, rule: Any, schema: dict[str, Any]) -> bool:
+    left = set(value) - set(schema.get("properties", {}))
+    return not left if rule is False else all(holds(value[one], rule) for one in left)
+
+
+RULES: dict[str, Callable[[Any, Any, dict[str, Any]], bool]] = {
+    "$ref": lambda value, rule, _: holds(value, SCHEMA["$defs"][rule.removeprefix("#/$defs/")]),
+    "anyOf": lambda value, rule, _: any(holds(value, one) for one in rule),
+    "type": lambda value, rule, _: of_type(value, rule),
+    "const": lambda value, rule, _: value == rule,
+    "enum": lambda value, rule, _: value in rule,
+    "minimum": lambda value, rule, _: value is None or value >= rule,
+    "maximum": lambda value, rule, _: value is None or value <= rule,
+    "minItems": lambda value, rule, _: len(value) >= rule,
+    "maxItems": lambda value, rule, _: len(value) <= rule,
+    "required": lambda value, rule, _: set(rule) <= set(value),
+    "properties": lambda value, rule, _: all(holds(value[k], rule[k]) for k in rule if k in value),
+    "additionalProperties": more,
+    "items": lambda value, rule, _: all(holds(one, rule) for one in value),
+}
+
+
+def holds(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value is what a JSON Schema says, of the keywords that ours has."""
+    known = [key for key in schema if key not in SAID]  # in their order: the type comes first
+    assert set(known) <= set(RULES), f"this test lacks one of {known}"
+    return all(RULES[key](value, schema[key], schema) for key in known)
+
+
+@pytest.fixture(scope="module")
+def full(copied: Report) -> Report:
+    """With all that a report may have."""
+    rates = {"tpr_at_1pct": 0.01, "tpr_at_1pct_low": 0.0, "tpr_at_1pct_high": 0.02}
+    risks = (
+        Risk("membership_trees", "AUC", 0.5, 0.4, 0.6, 0.5, 9, "n", None, rates, ((0.0, 0.1),)),
+        skipped("inference", "risk", "how to read it", "needs 100 rows of each table"),
+    )
+    verdict = decide(risks, copied.figures, GateConfig(), ("That was not tried.",))
+    learners = (Learner("trees", "AUC", 0.9, None, 0.5),)
+    return replace(copied, risks=risks, verdict=verdict, learners=learners)
+
+
+def written(report: Report) -> Any:
+    return json.loads(json.dumps(report.to_json(), allow_nan=False))
+
+
+def test_reports_are_as_their_schema_says(full: Report, copied: Report) -> None:
+    one = pa.table({"b": [True, False, None] * 20})
+    few = judge(one, one, None, Schema.infer(one.schema))
+    for report in (full, copied, few):
+        assert holds(written(report), SCHEMA)
+
+
+def test_the_schema_refuses_what_is_no_report(full: Report) -> None:
+    def broken(*path: Any, value: Any = None, without: bool = False) -> Any:
+        told = copy.deepcopy(written(full))
+        inner = told
+        for key in path[:-1]:
+            inner = inner[key]
+        if without:
+            del inner[path[-1]]
+        else:
+            inner[path[-1]] = value
+        return told
+
+    for path, value in (
+        (("version",), 2),
+        (("surprise",), 1),
+        (("rows", "real"), -1),
+        (("rows", "real"), 1.5),
+        (("figures", 0, "better"), "worse"),
+        (("figures", 0, "low"), "0.5"),
+        (("columns", 0, "synthetic"), None),
+        (("pairs", 0, "columns"), ["one"]),
+        (("groups", 0, "group"), "Female"),
+        (("risks", 0, "details", "rate"), "high"),
+        (("risks", 0, "curve"), [[0.5, 1.5]]),
+        (("gate", "verdict"), "maybe"),
+        (("gate", "reasons", 0, "level"), "skip"),
+        (("learners", 0, "ceiling"), "-"),
+    ):
+        assert not holds(broken(*path, value=value), SCHEMA), path
+    for path in (("gate",), ("worst_group",), ("risks", 1, "skipped"), ("figures", 3, "high")):
+        assert not holds(broken(*path, without=True), SCHEMA), path
+
+
+def test_every_figure_has_its_place_in_the_page(full: Report) -> None:
+    parts = grouped(full.figures)
+    assert OTHERS not in {part.name for part in parts}
+    assert sum(len(part.members) for part in parts) == len(full.figures)
+    unheard = replace(full.figures[0], name="unheard_of")
+    assert [part.name for part in grouped([unheard])] == [OTHERS]
 
 
 def small(rows: int, seed: int) -> pa.Table:

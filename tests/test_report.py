@@ -1,6 +1,7 @@
-"""The page: self-contained, escaped, and silent about what few real rows share."""
+"""The page: verdict first, self-contained, escaped, silent about what few real rows share."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,8 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth.judge import judge
+from raysynth.config import GateConfig
+from raysynth.figures import Learner
+from raysynth.gate import decide
+from raysynth.judge import Report, judge
 from raysynth.report import html
+from raysynth.risks import Risk, membership, skipped
 from raysynth.schema import Schema
 
 HOSTILE = "<script>alert('v')</script>"
@@ -33,6 +38,11 @@ def page(synthetic: pa.Table, real: pa.Table, **options: Any) -> str:
     return html(judge(synthetic, real, None, schema), synthetic, real, schema, **options)
 
 
+def columns(found: str) -> str:
+    """The part of a page that draws columns."""
+    return found.split("<h2>Columns</h2>")[1].split("</section>", maxsplit=1)[0]
+
+
 class Elements(HTMLParser):
     """Every element's name and attributes."""
 
@@ -43,6 +53,28 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
+
+
+class Words(HTMLParser):
+    """What a reader sees, in order, in one line."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden = tag in {"style", "title"}
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden = False
+
+    def handle_data(self, data: str) -> None:
+        self.parts += [] if self.hidden else data.split()
+
+    def __str__(self) -> str:
+        return " ".join(self.parts)
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +104,14 @@ def test_nothing_is_fetched(source: str) -> None:
     assert "default-src 'none'" in source
 
 
-def test_page_says_what_it_does_not_measure(source: str) -> None:
-    assert "does not measure membership attacks" in source
-    assert "attribute attacks" in source
+def test_a_page_without_attacks_says_that_it_is_not_about_privacy(source: str) -> None:
+    words = str(Words(source))
+    assert "Whether this table may be shared was not judged" in words
+    assert "No attack was made: nothing here is about privacy." in words
     assert "anonymous" not in source.lower()
     assert "prefers-color-scheme: dark" in source
     assert "@media print" in source
-    assert source.count("<svg") == 3
+    assert columns(source).count("<svg") == 3
 
 
 def test_page_is_the_same_again(source: str) -> None:
@@ -109,13 +142,46 @@ def test_numbers_that_few_real_rows_share_are_not_drawn() -> None:
     assert not [tick for tick in ticks if 7000 < tick < 8000]
 
 
+@pytest.mark.parametrize("least", [5, 10, 30])
+def test_what_fewer_than_least_real_rows_share_is_not_drawn(least: int) -> None:
+    """An extreme number, a rare category and a rare time: of one row, or of one too few."""
+    g = np.random.default_rng(1)
+    usual = [*g.normal(50, 10, 600).round(1)]
+    for rows in (1, least - 1, least):
+        real = pa.table(
+            {
+                "wage": [*usual, *[987654.5] * rows],
+                "low": [*usual, *[-31415.5] * rows],
+                "age": [*g.integers(20, 60, 600), *[7777] * rows],
+                "job": [*g.choice(["baker", "nurse"], 600), *["astronaut"] * rows],
+            }
+        )
+        found = page(real, real, least=least)
+        named = "astronaut" in found
+        assert named == (rows == least)
+        shown = [float(tick) for tick in re.findall(r">(-?[0-9.]+)</text>", columns(found))]
+        assert shown
+        if rows < least:
+            # Neither the number nor how far off it is: no axis reaches beyond the other rows.
+            assert not [tick for tick in shown if not -10 < tick < 110]
+            assert not any(cell in found for cell in ("987654", "987,654", "31415", "7777"))
+    assert f"fewer than {least} real rows share" in found
+
+
+def test_a_number_that_many_share_is_drawn_however_far_off() -> None:
+    g = np.random.default_rng(1)
+    table = pa.table({"n": [*g.normal(0, 1, 300), *[40.0] * 100], "c": ["a", "b"] * 200})
+    found = columns(page(table, table))
+    assert "40" in re.findall(r">(-?[0-9.]+)</text>", found)
+
+
 def test_a_table_too_small_to_draw_still_has_a_page() -> None:
     table = pa.table(
         {"n": pa.array([None] * 4 + list(range(8)), pa.int64()), "c": list("abcdefghijkl")}
     )
     found = page(table, table)
     assert "not drawn: fewer than 10 real rows share any value" in found
-    assert "<svg" not in found
+    assert "<svg" not in columns(found)
 
 
 def test_extreme_and_constant_numbers_are_drawn() -> None:
@@ -131,7 +197,7 @@ def test_extreme_and_constant_numbers_are_drawn() -> None:
         }
     )
     found = page(table, table)
-    assert found.count("<svg") == 4
+    assert columns(found).count("<svg") == 4
     assert "in bins not drawn: real 100.0%" in found
     assert "missing: real 100.0%, synthetic 100.0%" in found
 
@@ -139,7 +205,7 @@ def test_extreme_and_constant_numbers_are_drawn() -> None:
 def test_at_most_sixty_columns_are_drawn() -> None:
     table = pa.table({f"n{i}": [True, False] * 15 for i in range(62)})
     found = page(table, table)
-    assert found.count("<svg") == 60
+    assert columns(found).count("<svg") == 60
     assert "2 more columns" in found
 
 
@@ -197,3 +263,159 @@ def test_the_line_and_its_mark_lie_where_the_epochs_are() -> None:
     _, dashed, dot = drawn(epochs, 3)
     assert dot is None
     assert dashed == pytest.approx((points[1][0] + points[2][0]) / 2, abs=0.01)
+
+
+NOTE = "how to read it"
+QUIET = membership("membership_trees", *np.random.default_rng(3).normal(size=(2, 2000)), NOTE)
+LOUD = Risk("singling_out_univariate", "risk", 0.4, 0.3, 0.5, 0.0, 1000, NOTE)
+DOUBT = Risk("linkability", "risk", 0.07, 0.04, 0.11, 0.0, 1000, NOTE)
+SKIPPED = skipped("inference", "risk", NOTE, "needs 100 rows of each table")
+
+
+def judged(*risks: Risk, **changed: Any) -> str:
+    """The page of two tables that are alike, with what those attacks achieved."""
+    real, synthetic = hostile(), hostile(seed=1)
+    schema = Schema.infer(real.schema)
+    report: Report = judge(synthetic, real, real, schema, target="flag")
+    verdict = decide(risks, (), GateConfig(), ("That was not tried.",))
+    report = replace(report, risks=risks, verdict=verdict, **changed)
+    return html(report, synthetic, real, schema, "A table", gate=GateConfig())
+
+
+@pytest.mark.parametrize(
+    ("risks", "first"),
+    [
+        ([QUIET], "No check speaks against sharing this table Every check stayed under its bars."),
+        (
+            [QUIET, DOUBT],
+            (
+                "Weigh the warnings before sharing this table No check failed, but an attack "
+                "gained something, cannot be ruled out, or could not be made. The warnings say "
+                "which. Warn Linking two records of one person gains something: risk 0.070"
+            ),
+        ),
+        (
+            [QUIET, DOUBT, LOUD],
+            (
+                "Do not share this table An attack works: whoever gets the table can learn more "
+                "about people in the training rows than about anybody else. Fail Singling a person "
+                "out works: risk 0.400 (0.300 to 0.500; without the table 0), above the bar of 0.1."
+            ),
+        ),
+    ],
+)
+def test_the_verdict_and_why_come_first(risks: list[Risk], first: str) -> None:
+    found = judged(*risks)
+    words = str(Words(found))
+    assert words.startswith(f"A table {first}")
+    assert "anonym" not in found.lower()
+    order = ["What passed", "What was not tried", "In plain words", "Attacks on people"]
+    places = [words.rindex(f"{part} ") for part in order]
+    assert places == sorted(places)
+    assert found.index("<h1>") < found.index("<h2>")
+    assert "That was not tried." in words
+
+
+def test_an_attack_that_was_skipped_is_shown_as_not_tried() -> None:
+    found = judged(QUIET, SKIPPED)
+    words = str(Words(found))
+    assert words.startswith("A table Weigh the warnings")
+    assert "Not tried Could not be made (needs 100 rows of each table)" in words
+    untried = found.split("<h2>What was not tried</h2>")[1].split("</section>")[0]
+    assert "inference: needs 100 rows of each table" in untried
+    assert untried.count("<li>") == 2
+    attacks = found.split('<section id="attacks">')[1]
+    row = attacks.split("<small>inference</small>")[1].split("</tr>")[0]
+    assert "<svg" not in row
+    assert "Pass" not in row
+
+
+def test_what_an_attack_achieves_is_drawn_beside_chance_and_bars() -> None:
+    """Bars are at the same places of all lines, and what lies beyond one lies to its right."""
+
+    def drawn(risk: Risk) -> tuple[list[float], float, tuple[float, float]]:
+        line = judged(risk).split("<h2>Attacks")[1].split("<svg")[1].split("</svg>")[0]
+        zones = re.findall(r'class="(low|middle|high)" x="([0-9.]+)"', line)
+        dot = re.search(r'cx="([0-9.]+)"', line)
+        span = re.search(r'class="span" x="([0-9.]+)" y="10" width="([0-9.]+)"', line)
+        assert [zone for zone, _ in zones] == ["low", "middle", "high"]
+        assert dot is not None
+        assert span is not None
+        left, wide = float(span[1]), float(span[2])
+        return [float(x) for _, x in zones], float(dot[1]), (left, left + wide)
+
+    loud, doubt, quiet = (drawn(risk) for risk in (LOUD, DOUBT, QUIET))
+    assert loud[0] == doubt[0] == quiet[0]
+    _, warn, fail = loud[0]
+    assert loud[1] > fail
+    assert warn < doubt[1] < fail
+    assert quiet[1] < warn
+    assert doubt[2][0] < warn
+    assert doubt[2][1] > fail
+    assert loud[2][0] > fail
+    for bars in ((0.0, 0.0), (0.05, 1.0)):  # at the line's ends, nothing is of negative width
+        real = hostile()
+        schema = Schema.infer(real.schema)
+        report = replace(judge(real, real, None, schema), risks=(LOUD,))
+        found = html(report, real, real, schema, gate=GateConfig(risk=bars))
+        assert 'width="-' not in found
+
+
+def test_a_curve_of_an_attack_is_drawn_evenly_and_by_magnitude() -> None:
+    found = judged(QUIET, LOUD)
+    folded = re.findall(r"<details class=\"roc\">.*?</details>", found, flags=re.DOTALL)
+    assert len(folded) == 1
+    assert "membership_trees" in folded[0]
+    assert folded[0].count("<svg") == 2
+    assert "on a logarithmic scale" in folded[0]
+    assert "0.001</text>" in folded[0]
+    few = membership("membership_trees", np.arange(40.0), np.arange(40.0), NOTE)
+    assert "on a logarithmic scale" in judged(few)
+    assert "0.001</text>" not in judged(few)
+
+
+def test_learners_are_drawn_with_the_line_of_equal_scores() -> None:
+    assert "<h2>Models learned from it</h2>" not in judged(QUIET)
+    found = judged(
+        QUIET,
+        learners=(
+            Learner(HOSTILE, "AUC", 0.7, 0.8, 0.5),
+            Learner("trees", "AUC", 0.9, 0.9, 0.5),
+            Learner("alone", "R2", 0.4, None, 0.0),
+        ),
+    )
+    part = found.split("<h2>Models learned from it</h2>")[1].split("</section>")[0]
+    assert part.count("<svg") == 1  # without a ceiling there is nothing to hold it against
+    assert "stroke-dasharray" in part
+    assert all(f">{name}<" in part for name in ("trees", "alone", "0.700", "0.400"))
+    assert HOSTILE not in found
+
+
+def test_hostile_names_are_escaped_wherever_they_stand() -> None:
+    why = f"needs {HOSTILE}"
+    found = judged(
+        replace(SKIPPED, skipped=why, note=HOSTILE), replace(LOUD, note=f"Worst is '{NAME}'.")
+    )
+    tags = {tag for tag, _ in Elements(found).found}
+    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "base", "form"}
+    assert HOSTILE not in found
+    for _, attributes in Elements(found).found:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+            assert (attributes.get(name) or "#").startswith("#")
+
+
+def test_the_page_is_read_without_a_mouse_or_eyes() -> None:
+    found = judged(QUIET, LOUD)
+    elements = Elements(found).found
+    for tag, attributes in elements:
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+        if attributes.get("class") == "scroll":
+            assert attributes["tabindex"] == "0"
+            assert attributes["aria-label"]
+    places = {attributes["id"] for _, attributes in elements if "id" in attributes}
+    links = {attributes["href"] for tag, attributes in elements if tag == "a"}
+    assert {"#attacks", "#figures", "#columns"} <= links
+    assert {str(link)[1:] for link in links} <= places

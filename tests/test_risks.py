@@ -56,7 +56,9 @@ def test_rates_are_those_of_the_roc_curve() -> None:
         wanted = true[false <= rate + 1e-12].max()
         assert risks.true_rate(members, others, rate) == pytest.approx(wanted)
     curve = risks.roc(members, others)
-    assert len(curve) == 101
+    assert len(curve) == 104
+    assert [false for false, _ in curve[:5]] == [0.0, 0.001, 0.002, 0.005, 0.01]
+    assert [false for false, _ in risks.roc(members, others[:300])[:3]] == [0.0, 0.005, 0.01]
     assert curve[-1] == (1.0, 1.0)
     assert all(one[1] <= other[1] for one, other in itertools.pairwise(curve))
 

@@ -6,7 +6,7 @@ Fidelity and utility (`judge`), attacks (`privacy`), the verdict (`gate`), the p
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -96,7 +96,8 @@ def evaluate(
         phase.at(rows)
     report = _judged(synthetic, held, trained, schema, asked, show, _Inside.of(run, sampler))
     title = f"{run.place.name}: {run.config.family} on {run.rows:,} rows"
-    page = html(report, synthetic, held, schema, title, run.losses, run.kept)
+    kept = {"epochs": run.losses, "kept": run.kept}
+    page = _page(report, synthetic, held, schema, asked, title=title, **kept)
     assert report.verdict is not None, "it was just asked for"
     add_files(run, _files(report, page), report.verdict.to_json())
     return report
@@ -132,7 +133,7 @@ def compare(
     trained = None if trained is None else select(trained, schema)
     _check(schema, asked, synthetic=made, real=held, train=trained)
     report = _judged(made, held, trained, schema, asked, show)
-    page = html(report, made, held, schema)
+    page = _page(report, made, held, schema, asked)
     for name, data in _files(report, page).items():
         write_bytes(out / name, data)
     return report
@@ -189,6 +190,18 @@ def _attacked(
             )
             phase.at(rows)
     return risks
+
+
+def _page(
+    report: Report,
+    synthetic: pa.Table,
+    real: pa.Table,
+    schema: Schema,
+    asked: Asked,
+    **about: Any,
+) -> str:
+    bars, least = asked.gate or GateConfig(), 10 if asked.least is None else asked.least
+    return html(report, synthetic, real, schema, gate=bars, least=least, **about)
 
 
 def _files(report: Report, page: str) -> Mapping[str, bytes]:
