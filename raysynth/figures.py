@@ -134,6 +134,15 @@ _NOTES = {
         "The same model's balance of precision and recall for the rarer of two classes (the mean "
         "over classes where there are more), 1 being perfect."
     ),
+    "learners": (
+        "How well learners of ten kinds, scored on real rows, keep the order that they have having "
+        "learned from real ones: 1 is the same, 0 none, -1 the reverse. The ceiling is of training "
+        "rows drawn again with replacement."
+    ),
+    "importance": (
+        "How far boosted trees lean on the same columns as those that learned from real rows: 1 is "
+        "the same, 0 none of them. The ceiling is of training rows drawn again with replacement."
+    ),
     "dcr_share": (
         "The share of rows nearer to a training row than to any of as many held-out rows; much "
         "over 0.5 means rows were remembered. A smoke test: 0.5 proves nothing about privacy."

@@ -155,13 +155,16 @@ def judge(
     figures = list(found.figures)
     figures += [figure("detection", _detected(drawn, schema, seed, "trees"))]
     figures += [figure("detection_logistic", _detected(drawn, schema, seed, "logistic"))]
-    figures += _useful(drawn, schema, target, seed) if found.pairs else []
+    useful, learners = _useful(drawn, schema, target, seed) if found.pairs else ([], ())
+    figures += useful
     if drawn.ceiling is not None:
         figures += [figure("dcr_share", _nearer(drawn, drawn.ceiling, schema, seed))]
     figures += [figure("copies", _copied(whole, source, schema))]
     counts |= {"compared": rows}
     return Report(
-        *(tuple(figures), found.columns, found.pairs, counts, target, seed), groups=found.groups
+        *(tuple(figures), found.columns, found.pairs, counts, target, seed),
+        groups=found.groups,
+        learners=learners,
     )
 
 
@@ -188,18 +191,11 @@ def _detected(
     return _score(synthetic, None if ceiling is None else ceiling.value, floor.value)
 
 
-def _useful(tables: _Tables, schema: Schema, target: str, seed: int) -> list[Figure]:
-    synthetic, ceiling, floor = tables.three(
-        lambda table: utility.score(
-            table, tables.real, schema, target, np.random.default_rng([seed, 6])
-        )
-    )
-    score = Score(synthetic.score, None if ceiling is None else ceiling.score, floor.score)
-    figures = [figure("utility", score, synthetic.unit)]
-    if synthetic.f1 is not None and floor.f1 is not None:
-        f1 = Score(synthetic.f1, None if ceiling is None else ceiling.f1, floor.f1)
-        figures.append(figure("f1", f1))
-    return figures
+def _useful(
+    tables: _Tables, schema: Schema, target: str, seed: int
+) -> tuple[list[Figure], tuple[Learner, ...]]:
+    three = tables.synthetic, tables.ceiling, tables.floor
+    return utility.compared(*three, tables.real, schema, target, seed)
 
 
 def _nearer(tables: _Tables, train: pa.Table, schema: Schema, seed: int) -> Score:

@@ -75,7 +75,9 @@ def share(successes: float, tried: float, worst_of: int = 1) -> Interval:
     plain, square = successes / tried, z**2
     centre = (plain + square / (2 * tried)) / (1 + square / tried)
     half = z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
-    return Interval(plain, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    # Rounding may put an end of 0 or 1 a hair inside.
+    low, high = min(plain, max(0.0, centre - half)), max(plain, min(1.0, centre + half))
+    return Interval(plain, float(low), float(high))
 
 
 def clustered(hits: Bools) -> Interval:

@@ -244,7 +244,8 @@ def test_evaluate_prints_figures_and_leaves_a_report_in_the_run(
     assert figures == {
         *("shape", "trend", "mutual_information", "three_way", "cumulative", "tails", "coverage"),
         *("missingness", "missing_together", "groups", "alpha_precision", "beta_recall"),
-        *("detection", "detection_logistic", "utility", "f1", "dcr_share", "copies"),
+        *("detection", "detection_logistic", "utility", "f1", "learners", "importance"),
+        *("dcr_share", "copies"),
     }
     assert told["report"] == str(judged_run / "report.json")
     assert Path(told["html"]).read_text().startswith("<!")

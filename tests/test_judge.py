@@ -48,7 +48,8 @@ def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
     assert list(found) == [
         *("shape", "trend", "mutual_information", "three_way", "cumulative", "tails", "coverage"),
         *("missingness", "missing_together", "groups", "alpha_precision", "beta_recall"),
-        *("detection", "detection_logistic", "utility", "f1", "dcr_share", "copies"),
+        *("detection", "detection_logistic", "utility", "f1", "learners", "importance"),
+        *("dcr_share", "copies"),
     ]
     for name in (
         *("trend", "mutual_information", "three_way", "missing_together", "groups"),
@@ -71,7 +72,7 @@ def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
 
 def test_every_figure_of_fidelity_lies_in_an_interval(copied: Report) -> None:
     without = {figure.name for figure in copied.figures if figure.low is None}
-    assert without <= {"utility", "f1"}
+    assert without == {"learners", "importance"}
     for score in (*copied.figures, *copied.columns.values(), *copied.pairs.values()):
         if score.low is not None and score.high is not None:
             assert 0 <= score.low <= score.synthetic <= score.high <= 1

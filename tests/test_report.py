@@ -375,7 +375,7 @@ def test_a_curve_of_an_attack_is_drawn_evenly_and_by_magnitude() -> None:
 
 
 def test_learners_are_drawn_with_the_line_of_equal_scores() -> None:
-    assert "<h2>Models learned from it</h2>" not in judged(QUIET)
+    assert "<h2>Models learned from it</h2>" not in judged(QUIET, learners=())
     found = judged(
         QUIET,
         learners=(

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,7 @@ from benchmarks.measure import write
 from benchmarks.tables import halves
 from raysynth import models, privacy
 from raysynth.config import GateConfig, TrainConfig
+from raysynth.frames import subsample
 from raysynth.gate import decide
 from raysynth.judge import judge
 from raysynth.schema import Schema
@@ -58,6 +60,9 @@ def sdgym(
     target: Annotated[
         str | None, typer.Option(help="Column to predict.", show_default="the last")
     ] = None,
+    rows: Annotated[
+        int, typer.Option(help="Of each table, drawn by chance: SDGym compares all pairs.", min=200)
+    ] = 10_000,
     seeds: Annotated[int, typer.Option(help="Of each synthesizer.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The JSON file.")] = WORK / "sdgym.json",
     env: Annotated[Path, typer.Option(help="SDGym's environment.")] = WORK / "sdgym-env",
@@ -71,6 +76,8 @@ def sdgym(
         console.width = 200
     whole = pq.read_table(table)
     train, held = (whole, pq.read_table(test)) if test is not None else halves(whole)
+    chance = np.random.default_rng(0)
+    train, held = subsample(train, rows, chance), subsample(held, rows, chance)
     side = sides.sdgym(env, lambda line: log.print(line, highlight=False, markup=False))
     names = [HELD, *(f"{OURS}{name}" for name in families), *(synthesizer or SDV)]
     facts = {"table": table.stem, "rows": train.num_rows, "versions": sides.SDGYM}

@@ -1,36 +1,66 @@
-"""Utility: does a model learned from synthetic rows work on real ones?
+"""Utility: do models learned from synthetic rows work on real ones?
 
-Train on synthetic, test on real (Esteban, Hyland & Raetsch, 2017, arXiv 1706.02633) with
-gradient-boosted trees: a classifier where the target is a category or boolean, a regressor where
-it is a number. Rows whose target is missing are left out on both sides.
+Train on synthetic, test on real (Esteban, Hyland & Raetsch, 2017, arXiv 1706.02633), with the
+`LEARNERS` of `raysynth.learners`: classifiers where the target is a category or boolean, regressors
+where it is a number. Rows whose target is missing are left out on both sides. Beyond how good the
+models are:
+
+- **ranking**: whether one who compares learners on synthetic rows would choose as on real ones, as
+  in synthetic ranking agreement (Jordon, Yoon & van der Schaar, 2018, arXiv 1806.11345).
+  Departures: both are tested on real rows, since that is where a model is put to use; and from -1
+  to 1, as Kendall's tau is, not a share of pairs.
+- **importances**: whether boosted trees lean on the same columns (`raysynth.importance`).
+- **compatibility** (table-GAN; Park et al., 2018, arXiv 1806.03384): each learner's score when
+  trained on synthetic rows beside that when trained on real ones. Departure: that paper has ten
+  settings a kind of learner, here are one or two; and an AUC beside F1, R2 in place of a relative
+  error, which has no value for numbers about 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from sklearn.ensemble import (
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-)
-from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
-from raysynth.frames import Floats, Integers, codes, features, floats, learnable, missing, pooled
+from raysynth.figures import Figure, Learner, Score, figure
+from raysynth.frames import Floats
+from raysynth.importance import common, importances, rows
+from raysynth.learners import BOOSTED, LEARNERS, Predict, Task
+from raysynth.predictions import Measured, area, explained, f1, replicates
 from raysynth.schema import Schema
 
-CLASSES = 10  # a learner grows one tree a class and round: the rarest classes are pooled
+Unit = Literal["AUC", "R2"]
 
 
 @dataclass(frozen=True)
 class Utility:
     """`score` in `unit`; `f1` of the minority class (two classes) or macro (more), else None."""
 
-    unit: Literal["AUC", "R2"]
-    score: float
-    f1: float | None
+    unit: Unit
+    score: Measured
+    f1: Measured | None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What learners are worth on real rows by their names, and on what boosted trees lean, (F,)."""
+
+    utilities: dict[str, Utility]
+    leaned: Floats
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The score of each learner."""
+        return {name: one.score.value for name, one in self.utilities.items()}
+
+    @property
+    def values(self) -> dict[tuple[str, str], float]:
+        """By learner and unit: the score of each, then F1 of each if the target has classes."""
+        values: dict[tuple[str, str], float] = {
+            (name, one.unit): one.score.value for name, one in self.utilities.items()
+        }
+        return values | {(name, "F1"): o.f1.value for name, o in self.utilities.items() if o.f1}
 
 
 def default_target(schema: Schema) -> str:
@@ -46,83 +76,144 @@ def score(
     target: str,
     generator: np.random.Generator,
 ) -> Utility:
-    """Fit on `train` (synthetic), score on `test` (real).
+    """Fit boosted trees on `train` (synthetic), score them on `test` (real).
 
     AUC is one-vs-rest, the mean over the classes of `test`; a class that `train` lacks has
     probability 0. R2 is 1 for a perfect prediction, 0 for the mean, less for worse. Where there is
     nothing to learn (a constant target, no rows with a target, no other column), the score is that
-    of chance: AUC 0.5, R2 0. More than `CLASSES` classes: the rarest in both tables are one.
-    Raises `TableError` where the schema has no column `target`.
+    of chance: AUC 0.5, R2 0. More than ten classes: the rarest in both tables are one. Raises
+    `TableError` where the schema has no column `target`.
     """
-    number = schema[target].measured
-    (x, test_x), categories = features([train, test], schema, without=target)
-    options = {
-        "categorical_features": categories,
-        "early_stopping": False,
-        "random_state": int(generator.integers(2**31)),
+    task = Task.of(train, test, schema, target)
+    guess = BOOSTED.predictions(task, generator)
+    return _graded(task, guess, replicates(len(task.truth), generator))
+
+
+def learned(
+    train: pa.Table,
+    test: pa.Table,
+    schema: Schema,
+    target: str,
+    generator: np.random.Generator,
+) -> Learned:
+    """The same of every learner, and boosted trees' importances.
+
+    Generators of one state have all tables asked about the same rows, shuffled alike.
+    """
+    task = Task.of(train, test, schema, target)
+    draws = generator.spawn(len(LEARNERS) + 2)
+    weights = replicates(len(task.truth), draws.pop())
+    shuffles = draws.pop()
+    predictors = {
+        learner: learner.predictor(task, draw)
+        for learner, draw in zip(LEARNERS, draws, strict=True)
     }
-    if number:
-        y, test_y = floats(train, target), floats(test, target)
-        kept, test_kept = ~np.isnan(y), ~np.isnan(test_y)
-        data = (x[kept], y[kept], test_x[test_kept], test_y[test_kept])
-        return Utility("R2", _regression(*data, options), None)
-    (y_code, test_code), size = pooled(*codes([train, test], target), keep=CLASSES)
-    kept, test_kept = ~missing(train, target), ~missing(test, target)
-    probabilities = _classify(x[kept], y_code[kept], test_x[test_kept], size, options)
-    truth = test_code[test_kept]
-    return Utility("AUC", _auc(truth, probabilities), _f1(truth, probabilities.argmax(axis=1)))
+    utilities = {
+        learner.name: _graded(task, predict(learner.asked(task)), weights)
+        for learner, predict in predictors.items()
+    }
+    return Learned(utilities, _leaned(task, predictors[BOOSTED], shuffles))
 
 
-def _regression(
-    x: Floats, y: Floats, test_x: Floats, test_y: Floats, options: dict[str, object]
-) -> float:
-    if not x.shape[1] or not len(test_y) or len(np.unique(y)) < 2:
-        return 0.0
-    # R2 does not change when both sides are scaled, and squares of large targets do not overflow.
-    scale = float(np.abs(np.concatenate([y, test_y])).max())
-    y, test_y = y / scale, test_y / scale
-    spread = float(np.square(test_y - test_y.mean()).sum())
-    if spread == 0:
-        return 0.0
-    x, test_x = learnable(x, test_x)
-    # One thread, and overflows let be, for the reasons that detection gives.
-    with threadpool_limits(1), np.errstate(over="ignore"):
-        guess = HistGradientBoostingRegressor(**options).fit(x, y).predict(test_x)
-    return 1.0 - float(np.square(test_y - guess).sum()) / spread
+def compared(
+    synthetic: pa.Table,
+    ceiling: pa.Table | None,
+    floor: pa.Table,
+    real: pa.Table,
+    schema: Schema,
+    target: str,
+    seed: int,
+) -> tuple[list[Figure], tuple[Learner, ...]]:
+    """Figures of utility, and what each learner is worth in its units; all tested on `real`.
+
+    Ranking and importances are held against those learned from `ceiling`, training rows. There
+    their own ceiling is of as many of those rows, drawn again with replacement: what a generator
+    would keep that knows no more of the population than training rows tell. Without `ceiling` both
+    are left out.
+    """
+
+    def learn(table: pa.Table) -> Learned:
+        # The same draws for all, so that they differ by the tables alone.
+        return learned(table, real, schema, target, np.random.default_rng([seed, 6]))
+
+    mine, none = learn(synthetic), learn(floor)
+    best = None if ceiling is None else learn(ceiling)
+    figures = _figures(mine, best, none)
+    if ceiling is not None and best is not None:
+        drawn = np.random.default_rng([seed, 10]).integers(ceiling.num_rows, size=ceiling.num_rows)
+        again = learn(ceiling.take(np.sort(drawn)))
+        three = mine, again, none
+        figures += [
+            figure("learners", Score(*(kept(one.scores, best.scores) for one in three))),
+            figure("importance", Score(*(common(one.leaned, best.leaned) for one in three))),
+        ]
+    return figures, _each(mine, best, none)
 
 
-def _classify(
-    x: Floats, y: Integers, test_x: Floats, size: int, options: dict[str, object]
-) -> Floats:
-    """Probabilities of each class, (B, `size`); all the same in every row if none was learned."""
-    classes = np.unique(y)
-    probabilities = np.zeros((len(test_x), size))
-    if len(classes) < 2 or not x.shape[1] or not len(test_x):
-        probabilities[:, classes[:1]] = 1.0
-        return probabilities
-    x, test_x = learnable(x, test_x)
-    with threadpool_limits(1), np.errstate(over="ignore"):
-        model = HistGradientBoostingClassifier(**options).fit(x, y)
-        probabilities[:, model.classes_] = model.predict_proba(test_x)
-    return probabilities
+def kept(one: Mapping[str, float], reference: Mapping[str, float]) -> float:
+    """How well `one` orders learners as `reference` does: 1 as well as can be, -1 the reverse.
+
+    Of the pairs that differ in `reference`, those ordered alike less those reversed, as a share; a
+    pair that ties in `one` alone is neither. That is Somers' D (American Sociological Review 27,
+    1962): Kendall's tau, but for ties. With no order to keep it is 1.
+    """
+    names = list(reference)
+    above = np.triu_indices(len(names), 1)
+    signs = []
+    for scores in (one, reference):
+        values = np.array([scores[name] for name in names])
+        signs.append(np.sign(values[:, None] - values)[above])
+    pairs = int(np.count_nonzero(signs[1]))
+    return float(np.sum(signs[0] * signs[1]) / pairs) if pairs else 1.0
 
 
-def _auc(truth: Integers, probabilities: Floats) -> float:
-    classes = np.unique(truth)
-    if len(classes) < 2:
-        return 0.5
-    return float(np.mean([roc_auc_score(truth == k, probabilities[:, k]) for k in classes]))
+def _figures(mine: Learned, best: Learned | None, none: Learned) -> list[Figure]:
+    """Utility and F1 of boosted trees."""
+    name = BOOSTED.name
+    own, floor = mine.utilities[name], none.utilities[name]
+    top = None if best is None else best.utilities[name]
+    score = _score(own.score, None if top is None else top.score, floor.score)
+    figures = [figure("utility", score, own.unit)]
+    if own.f1 is not None and floor.f1 is not None:
+        figures += [figure("f1", _score(own.f1, None if top is None else top.f1, floor.f1))]
+    return figures
 
 
-def _f1(truth: Integers, guess: NDArray[np.intp]) -> float:
-    """F1 of the rarer class where `truth` has two (or one), else the mean over its classes."""
-    classes, counts = np.unique(truth, return_counts=True)
-    if not len(classes):
-        return 0.0
-    asked = classes[[counts.argmin()]] if len(classes) == 2 else classes
-    return float(np.mean([_f1_of(truth == k, guess == k) for k in asked]))
+def _score(own: Measured, top: Measured | None, floor: Measured) -> Score:
+    return Score(own.value, None if top is None else top.value, floor.value, own.low, own.high)
 
 
-def _f1_of(truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> float:
-    # At least one row of the class is in `truth`, so the denominator is never 0.
-    return float(2 * (truth & guess).sum() / (truth.sum() + guess.sum()))
+def _each(mine: Learned, best: Learned | None, none: Learned) -> tuple[Learner, ...]:
+    """Each learner by its score, then each by F1 if the target has classes."""
+    values = [None if one is None else one.values for one in (mine, best, none)]
+    own, top, floor = values
+    assert own is not None
+    assert floor is not None
+    return tuple(
+        Learner(name, unit, value, None if top is None else top[name, unit], floor[name, unit])
+        for (name, unit), value in own.items()
+    )
+
+
+def _graded(task: Task, guess: Floats, weights: Floats) -> Utility:
+    if task.size is None:
+        return Utility("R2", explained(task.truth, guess, weights), None)
+    likeliest = guess.argmax(axis=1) if len(guess) else np.empty(0, dtype=np.int64)
+    return Utility("AUC", area(task.truth, guess), f1(task.truth, likeliest, weights))
+
+
+def _leaned(task: Task, predict: Predict, generator: np.random.Generator) -> Floats:
+    x, width = BOOSTED.asked(task), task.columns[0].shape[1]
+    if task.hopeless:
+        return np.zeros(width)
+    few = rows(width)
+    chosen = np.sort(generator.permutation(len(x))[:few])
+    truth = task.truth[chosen]
+    none = np.empty((0, len(truth)))
+
+    def measure(asked: Floats) -> float:
+        if task.size is None:
+            return explained(truth, predict(asked), none).value
+        return area(truth, predict(asked)).value
+
+    return importances(measure, x[chosen], generator)
