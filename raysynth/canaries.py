@@ -27,9 +27,9 @@ import pyarrow.compute as pc
 
 from raysynth.arrays import is_text, stored, stored_type, unstored
 from raysynth.errors import TableError
-from raysynth.frames import Integers, codes, floats, keys
+from raysynth.frames import Bools, Integers, codes, floats, keys
 from raysynth.points import nearest, points
-from raysynth.risks import FEWEST, Bools, Risk, auc, over_control, skipped
+from raysynth.risks import FEWEST, Risk, auc, over_control, skipped
 from raysynth.schema import Column, Schema
 
 COMMON = 0.01  # of the rows hold a category of a canary

@@ -17,6 +17,7 @@ from raysynth.schema import Schema
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 CATEGORIES = 255  # the most categories a histogram learner of scikit-learn takes in one column
 _LIMIT = 1 << 62  # keys of joined columns stay below this, inside int64
@@ -37,13 +38,19 @@ def codes(tables: Sequence[pa.Table], name: str) -> tuple[list[Integers], int]:
     (64-bit integers do not pass through floats); -0.0 equals 0.0.
     """
     chunks = [chunk for table in tables for chunk in table.column(name).chunks]
-    column = stored(pa.chunked_array(chunks, type=tables[0].schema.field(name).type))
-    if pa.types.is_floating(column.type):
-        column = pc.add(pc.if_else(pc.is_finite(column), column, None), 0.0)
+    column = comparable(pa.chunked_array(chunks, type=tables[0].schema.field(name).type))
     encoded: Any = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
     indices = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
     ends = np.cumsum([table.num_rows for table in tables])[:-1]
     return np.split(indices, ends), len(encoded.dictionary)
+
+
+def comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same cells such that those that count as equal are equal: one null, one zero."""
+    column = stored(column)
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.add(pc.if_else(pc.is_finite(column), column, None), 0.0)
 
 
 def missing(table: pa.Table, name: str) -> NDArray[np.bool_]:

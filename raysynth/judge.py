@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from raysynth.census import Census
 from raysynth.errors import TableError
 from raysynth.fidelity import Compared
 from raysynth.figures import Figure, Learner, Score, figure
@@ -128,14 +129,16 @@ def judge(
     schema: Schema,
     target: str | None = None,
     seed: int = 0,
+    census: Census | None = None,
 ) -> Report:
     """Hold a synthetic table against `real` rows; the module says what is compared with what.
 
     `real` should be rows the model was not trained on, `train` those it was. Without `train` there
     is no ceiling, and copies are looked for in `real`. `target` is the column of the utility
-    figures (default: `utility.default_target`). A table of one column has no trend and nothing to
-    learn from, so those figures are left out. Only columns that are modelled are compared: what is
-    invented for the others is like nobody's by intent.
+    figures (default: `utility.default_target`). Where `train` is but a sample, `census` has counted
+    all training rows, for `synthetic` and `real`: copies are of all of them. A table of one column
+    has no trend and nothing to learn from, so those figures are left out. Only columns that are
+    modelled are compared: what is invented for the others is like nobody's by intent.
 
     Raises `TableError` for columns that are missing or of another type, an unknown target, and
     fewer than `FEWEST` rows in a table.
@@ -159,8 +162,8 @@ def judge(
     figures += useful
     if drawn.ceiling is not None:
         figures += [figure("dcr_share", _nearer(drawn, drawn.ceiling, schema, seed))]
-    figures += [figure("copies", _copied(whole, source, schema))]
-    counts |= {"compared": rows}
+    figures += [figure("copies", _copied(whole, source, schema, census))]
+    counts |= {"compared": rows} | ({} if census is None else {"train": census.seen})
     return Report(
         *(tuple(figures), found.columns, found.pairs, counts, target, seed),
         groups=found.groups,
@@ -212,11 +215,14 @@ def _nearer(tables: _Tables, train: pa.Table, schema: Schema, seed: int) -> Scor
     return _score(share(found * asked, asked), measure(fresh, held), floor)
 
 
-def _copied(tables: _Tables, source: pa.Table, schema: Schema) -> Score:
+def _copied(tables: _Tables, source: pa.Table, schema: Schema, census: Census | None) -> Score:
     """Unlike elsewhere the ceiling is of `real`: rows nobody could have copied from training."""
-    found = copies.share(tables.synthetic, source, schema)
     rows = tables.synthetic.num_rows
-    ceiling = None if tables.ceiling is None else copies.share(tables.real, source, schema)
+    if census is None:
+        found = copies.share(tables.synthetic, source, schema)
+        ceiling = None if tables.ceiling is None else copies.share(tables.real, source, schema)
+    else:
+        found, ceiling = (float((census.rows.side(place) > 0).mean()) for place in (0, 1))
     return _score(share(found * rows, rows), ceiling, copies.share(tables.floor, source, schema))
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from raysynth import attacks
 from raysynth.attacks import Tables, likelihood, membership, rare, shadow
+from raysynth.census import Census
 from raysynth.frames import Floats
 from raysynth.risks import Risk, skipped
 from raysynth.schema import Schema, select
@@ -52,15 +53,17 @@ def attack(
     least: int = 10,
     quasi: Sequence[str] | None = None,
     bits: Callable[[pa.Table], Floats] | None = None,
+    census: Census | None = None,
     told: Callable[[str, int], None] = lambda name, done: None,
 ) -> tuple[Risk, ...]:
     """What all attacks achieve on `synthetic`, made by a generator that saw `train`, not `held`.
 
     Only columns that are modelled are used: what is invented for the others tells of nobody. A
     value that `least` rows share is nobody's secret, `quasi` are the columns that may be known of a
-    person. `bits` gives what a row costs under the model, for the attack that has the model. `told`
-    hears of each attack before it is made. Raises `TableError` for columns that are missing
-    or of another type, and unknown `quasi`.
+    person. `bits` gives what a row costs under the model, for the attack that has the model;
+    `census` has counted all training rows, for the synthetic and the held-out ones, where `train`
+    is but a sample. `told` hears of each attack before it is made. Raises `TableError` for columns
+    that are missing or of another type, and unknown `quasi`.
     """
     schema = schema.modelled
     for name in quasi or ():
@@ -73,8 +76,7 @@ def attack(
         module: Any = import_module(f"{attacks.__name__}.{name}")
         generator = np.random.default_rng([seed, *name.encode()])
         if module is rare:
-            every = replace(tables, synthetic=whole.synthetic, train=whole.train)
-            found += rare.attack(every, schema, generator, least, quasi)
+            found += rare.attack(whole, schema, generator, least, quasi, census)
         elif module is membership:
             every = replace(tables, synthetic=whole.synthetic)
             found += membership.attack(every, schema, generator)

@@ -19,16 +19,14 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from raysynth.frames import Floats
+from raysynth.frames import Bools, Floats
 
 LEVEL = 0.95
 FEWEST = 30  # rows of a side under which an attack says nothing
 Z = float(norm.ppf(0.5 + LEVEL / 2))
 
-Bools = NDArray[np.bool_]
 Unit = Literal["AUC", "risk", "share"]
 
 

@@ -12,17 +12,16 @@ held-out rows, which can only have it by chance (`risks.residual`): 0 is what st
 - **rare_combinations**: rows that repeat a combination of the quasi-identifiers which exactly one
   training row has (Sweeney, "k-anonymity: a model for protecting privacy", International Journal on
   Uncertainty, Fuzziness and Knowledge-based Systems 10, 2002). Unless they are named, those are
-  the categories and booleans, and the columns of whole numbers that have `FEW` values at most in
-  the training rows: what a neighbour may know. Null is a value here.
+  the categories, booleans and whole numbers of few values (`raysynth.census`): what a neighbour
+  may know. Null is a value here.
 - **near_copies**: rows as near a training row as `NEAR` of held-out rows are. The distance is the
   quantile over one half of the held-out rows, and the control is the other half.
 - **exact_copies**: rows that equal a training row in every column.
 
-What is rare is counted among the training rows given: of a part of them more is rare than of all.
-
-Beside rare values stands how many there are (`values`) and which share of them is shown by any row,
-synthetic (`shown`) or held-out: a generator that keeps a rule of small numbers shows none, while
-held-out rows show those that several people have.
+What is rare is counted over all training rows, however many (`raysynth.census`). Beside rare values
+stands how many are shown by some row, synthetic (`shown`) or held-out (`shown_control`): a
+generator that keeps a rule of small numbers shows none, while held-out rows show those that several
+people have.
 
 Beside near copies stands the median ratio of the distances to the nearest and the second nearest
 training row (`nndr`), of synthetic and of held-out rows: near 0 where single rows were remembered.
@@ -34,15 +33,14 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from raysynth.arrays import is_whole
 from raysynth.attacks import Tables
-from raysynth.frames import Floats, Integers, codes, floats, keys, missing, subsample
+from raysynth.census import Census
+from raysynth.frames import Bools, Floats, subsample
 from raysynth.points import neighbours, points
-from raysynth.risks import FEWEST, Bools, Risk, over_control, skipped
-from raysynth.schema import Column, Schema
+from raysynth.risks import FEWEST, Risk, over_control, skipped
+from raysynth.schema import Schema
 
 LEAST = 10
-FEW = 100  # distinct values
 NEAR = 0.01
 ASKED = 4_000  # rows of a side whose nearest training rows are looked for
 
@@ -73,21 +71,26 @@ def attack(
     generator: np.random.Generator,
     least: int = LEAST,
     quasi: Sequence[str] | None = None,
+    census: Census | None = None,
 ) -> list[Risk]:
     """All four; skipped with fewer than `FEWEST` rows of a table, the near copies with twice those.
 
     `quasi` names the columns that others may know. Raises `TableError` for one that is not there.
+    `census` has counted, for the synthetic and the held-out rows, all training rows where `tables`
+    has but a sample of them.
     """
-    known = _quasi(tables.train, schema) if quasi is None else [schema[name].name for name in quasi]
-    sizes = (tables.synthetic.num_rows, tables.train.num_rows, tables.held.num_rows)
-    if min(sizes) < FEWEST:
+    sides = (tables.synthetic, tables.held)
+    if census is None:
+        census = Census.of(sides, schema, least, quasi)
+        census.add(tables.train)
+    if min(table.num_rows for table in (*sides, tables.train)) < FEWEST:
         why = f"needs {FEWEST} rows of each table"
         return [skipped(name, "risk", note, why) for name, note in NOTES.items()]
     return [
-        _rare(tables, schema, least),
-        _combined(tables, known),
+        _rare(sides, census),
+        _combined(census),
         _near(tables, schema, generator),
-        _over("exact_copies", *_repeated(tables, schema.names, alone=False)),
+        _over("exact_copies", *(census.rows.side(place) > 0 for place in (0, 1))),
     ]
 
 
@@ -95,64 +98,23 @@ def _over(name: str, hits: Bools, control: Bools, **details: float) -> Risk:
     return over_control(name, hits, control, NOTES[name], **details)
 
 
-def _quasi(train: pa.Table, schema: Schema) -> list[str]:
-    """The columns that others may know, where nobody says which."""
-
-    def known(column: Column) -> bool:
-        if not column.measured:
-            return True
-        whole = column.kind == "number" and is_whole(column.type)
-        return whole and codes([train], column.name)[1] <= FEW
-
-    return [column.name for column in schema.columns if known(column)]
-
-
-def _rare(tables: Tables, schema: Schema, least: int) -> Risk:
-    """By rows that hold a rare training value, and beside it by values that some row holds."""
-    sides = (tables.synthetic, tables.held)
-    hits = [np.zeros(side.num_rows, dtype=np.bool_) for side in sides]
-    values, shown = 0, [0, 0]
-    for column in schema.columns:
-        (own, *others), size = codes([tables.train, *sides], column.name)
-        there = ~missing(tables.train, column.name)
-        if column.measured:
-            there &= _outermost(floats(tables.train, column.name), least)
-        counts = np.bincount(own[there], minlength=size)
-        rare = (counts > 0) & (counts < least)
-        values += int(rare.sum())
-        for place, other in enumerate(others):
-            np.logical_or(hits[place], rare[other], out=hits[place])
-            shown[place] += len(np.unique(other[rare[other]]))
-    shares = [one / max(1, values) for one in shown]
-    details = {"values": float(values), "shown": shares[0], "shown_control": shares[1]}
-    return _over("rare_values", hits[0], hits[1], **details)
+def _rare(sides: Sequence[pa.Table], census: Census) -> Risk:
+    """By rows that hold a rare training value, and beside it by how many such values are shown."""
+    hits, shown = [], [0, 0]
+    for place, side in enumerate(sides):
+        found = census.rare(side, place)
+        hits.append(np.logical_or.reduce(list(found.values())))
+        for name, rare in found.items():
+            shown[place] += len(np.unique(census.columns[name].sought.places[place][rare]))
+    return _over("rare_values", *hits, shown=float(shown[0]), shown_control=float(shown[1]))
 
 
-def _outermost(values: Floats, least: int) -> Bools:
-    """Which values (B,) lie beyond those that so many reach: all, where fewer are present."""
-    there: Bools = ~np.isnan(values)
-    present = np.sort(values[there])
-    if len(present) < least:
-        return there
-    outer: Bools = (values < present[least - 1]) | (values > present[-least])
-    return outer
-
-
-def _combined(tables: Tables, quasi: Sequence[str]) -> Risk:
+def _combined(census: Census) -> Risk:
     name = "rare_combinations"
-    if len(quasi) < 2:
+    if census.combinations is None:
         why = "needs two columns that others may know; name them"
         return skipped(name, "risk", NOTES[name], why)
-    return _over(name, *_repeated(tables, quasi, alone=True))
-
-
-def _repeated(tables: Tables, names: Sequence[str], alone: bool) -> tuple[Bools, Bools]:
-    """Which rows of either side have in those columns what a training row has, one `alone`."""
-    own, *others = keys([tables.train, tables.synthetic, tables.held], names)
-    found, counts = np.unique(own, return_counts=True)
-    asked: Integers = found[counts == 1] if alone else found
-    made, held = (np.isin(other, asked) for other in others)
-    return made, held
+    return _over(name, *(census.combinations.side(place) == 1 for place in (0, 1)))
 
 
 def _near(tables: Tables, schema: Schema, generator: np.random.Generator) -> Risk:

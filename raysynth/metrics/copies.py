@@ -1,21 +1,20 @@
-"""Copies: synthetic rows that are somebody's row.
+"""Exact copies: the share of rows that equal some reference row in every column.
 
-Rows are compared cell for cell, exactly (no hashes, no rounding); null equals null. A share above
-zero is not by itself a leak: a table of few categories repeats itself. So read it beside the same
-share for held-out rows, which no training row could have been copied into.
+A share above zero is not by itself a leak: a table of few categories repeats itself. So read it
+beside the same share for held-out rows, which no training row could have been copied into.
 """
 
 import numpy as np
 import pyarrow as pa
 
-from raysynth.frames import keys
 from raysynth.schema import Schema
+from raysynth.sought import Sought
 
 
 def share(rows: pa.Table, reference: pa.Table, schema: Schema) -> float:
-    """The share of `rows`, in [0, 1], that equal a row of `reference` in every column.
+    """The share of `rows` that occur in `reference`, exactly (`raysynth.sought`).
 
     Both tables hold at least one row.
     """
-    own, others = keys([rows, reference], schema.names)
-    return float(np.isin(own, others).mean())
+    sought = Sought.of([rows], schema.names)
+    return float(np.mean(sought.counts(reference)[sought.places[0]] > 0))

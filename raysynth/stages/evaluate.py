@@ -1,6 +1,9 @@
 """Synthetic rows and real ones to a report: of a run, kept in it; of any tool's table, in a folder.
 
 Fidelity and utility (`judge`), attacks (`privacy`), the verdict (`gate`), the page (`report`).
+
+Tables may be larger than memory: of each, `MOST` rows are drawn (`gather`), by the seed. What is
+rare and what is copied is counted over all training rows, in a second pass where there are more.
 """
 
 import json
@@ -12,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysynth import guess, local, privacy
+from raysynth.census import Census
 from raysynth.config import GateConfig
 from raysynth.errors import RaysynthError, TableError
 from raysynth.frames import Floats
@@ -23,12 +27,15 @@ from raysynth.risks import Risk
 from raysynth.run import Run, add_files
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema, quoted, select
-from raysynth.stages.staging import Table, chosen, collect
+from raysynth.selection import WHOLE, Selection
+from raysynth.stages.gather import Gathered, arrow, gather
+from raysynth.stages.staging import Table, chosen
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import summarise
 
 JSON, HTML = "report.json", "report.html"
-MOST = 200_000  # synthetic rows judged
+MOST = 200_000  # rows of each table that are looked at, beyond counting
+LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -86,18 +93,18 @@ def evaluate(
         least=run.config.least if asked.least is None else asked.least,
     )
     schema = run.table.schema.modelled  # invented columns have no likeness to judge
-    held = select(collect(real), schema)
-    trained = _trained_on(run, train, schema, show)
-    _check(schema, asked, real=held, train=trained)
+    held = gather(real, schema, MOST, asked.seed, show=show).table
+    trained = _trained_on(run, train, schema, asked.seed, show)
+    _check(schema, asked, real=held, train=None if trained is None else trained.sample.table)
     sampler = Sampler.open(run)
     rows = min(run.rows, MOST)
     with show.phase("sample", rows) as phase:
         synthetic = sampler.sample(rows, asked.seed)
         phase.at(rows)
-    report = _judged(synthetic, held, trained, schema, asked, show, _Inside.of(run, sampler))
+    told = _Told(select(synthetic, schema), held, trained, schema, asked)
+    report = _judged(told, show, _Inside.of(run, sampler))
     title = f"{run.place.name}: {run.config.family} on {run.rows:,} rows"
-    kept = {"epochs": run.losses, "kept": run.kept}
-    page = _page(report, synthetic, held, schema, asked, title=title, **kept)
+    page = _page(report, told, title=title, epochs=run.losses, kept=run.kept)
     assert report.verdict is not None, "it was just asked for"
     add_files(run, _files(report, page), report.verdict.to_json())
     return report
@@ -122,86 +129,111 @@ def compare(
     `out`. Raises `TableError` where the tables' columns differ.
     """
     asked, show = asked or Asked(), show or Silent()
-    tables = [None if table is None else collect(table) for table in (synthetic, real, train)]
-    made, held, trained = tables
-    assert made is not None, "it is asked for"
-    assert held is not None, "it is asked for"
-    known = held if trained is None else trained
-    schema = _guessed(known, drop, categories, asked.least or 10)
-    _alike(schema, synthetic=made, real=held, train=trained)
-    made, held = select(made, schema), select(held, schema)
-    trained = None if trained is None else select(trained, schema)
-    _check(schema, asked, synthetic=made, real=held, train=trained)
-    report = _judged(made, held, trained, schema, asked, show)
-    page = _page(report, made, held, schema, asked)
+    tables = {"real": real, "synthetic": synthetic} | ({} if train is None else {"train": train})
+    known = real if train is None else train
+    inferred = Schema.infer(arrow(known), drop, categories)
+    _alike(inferred, {name: arrow(table) for name, table in tables.items()})
+    first = gather(known, inferred, MOST, asked.seed, show=show)
+    schema = _settled(first.table, inferred, asked.least or LEAST)
+
+    def some(table: Table) -> Gathered:
+        if table is known:
+            return replace(first, table=select(first.table, schema))
+        return gather(table, schema, MOST, asked.seed, show=show)
+
+    made, held = some(synthetic).table, some(real).table
+    trained = None if train is None else _Trained(train, WHOLE, some(train))
+    _check(schema, asked, synthetic=made, real=held)
+    told = _Told(made, held, trained, schema, asked)
+    report = _judged(told, show)
+    page = _page(report, told)
     for name, data in _files(report, page).items():
         write_bytes(out / name, data)
     return report
 
 
-def _judged(
-    synthetic: pa.Table,
-    real: pa.Table,
-    train: pa.Table | None,
-    schema: Schema,
-    asked: Asked,
-    show: Show,
-    inside: _Inside | None = None,
-) -> Report:
-    rows = synthetic.num_rows
+class _Trained(NamedTuple):
+    """The table a generator was trained on, the rows of it that it saw, and a sample of them."""
+
+    table: Table
+    selection: Selection
+    sample: Gathered
+
+
+class _Told(NamedTuple):
+    """What is judged, and how."""
+
+    synthetic: pa.Table
+    real: pa.Table
+    train: _Trained | None
+    schema: Schema
+    asked: Asked
+
+    @property
+    def least(self) -> int:
+        """Rows that must share a value for it to be nobody's secret."""
+        return LEAST if self.asked.least is None else self.asked.least
+
+    @property
+    def gate(self) -> GateConfig:
+        """The bars."""
+        return self.asked.gate or GateConfig()
+
+
+def _judged(told: _Told, show: Show, inside: _Inside | None = None) -> Report:
+    schema, asked, rows = told.schema, told.asked, told.synthetic.num_rows
+    train = None if told.train is None else told.train.sample.table
+    census = _counted(told, show)
     with show.phase("judge", rows) as phase:
-        report = judge(synthetic, real, train, schema, asked.target, asked.seed)
+        tables = (told.synthetic, told.real, train)
+        report = judge(*tables, schema, asked.target, asked.seed, census)
         phase.at(rows)
     if train is not None:
-        risks = _attacked(synthetic, train, real, schema, asked, show, inside)
-        report = replace(report, risks=risks)
+        report = replace(report, risks=_attacked(told, train, census, show, inside))
     untried = privacy.untried(report.risks)
-    verdict = decide(report.risks, report.figures, asked.gate or GateConfig(), untried)
-    return replace(report, verdict=verdict)
+    return replace(report, verdict=decide(report.risks, report.figures, told.gate, untried))
+
+
+def _counted(told: _Told, show: Show) -> Census | None:
+    """A census of all training rows, where there are more than were gathered; None otherwise."""
+    if told.train is None or told.train.sample.whole:
+        return None
+    table, selection, _ = told.train
+    sides = (told.synthetic, told.real)
+    census = Census.of(sides, told.schema, told.least, told.asked.quasi)
+    gather(table, told.schema, 0, 0, selection, show, census)
+    return census
 
 
 def _attacked(
-    synthetic: pa.Table,
-    train: pa.Table,
-    real: pa.Table,
-    schema: Schema,
-    asked: Asked,
-    show: Show,
-    inside: _Inside | None,
+    told: _Told, train: pa.Table, census: Census | None, show: Show, inside: _Inside | None
 ) -> tuple[Risk, ...]:
-    bits, tables = None if inside is None else inside.bits, (synthetic, train, real)
-    rows, count = synthetic.num_rows, len(privacy.names()) + (bits is not None)
+    asked, bits = told.asked, None if inside is None else inside.bits
+    tables = (told.synthetic, train, told.real, told.schema)
+    rows, count = told.synthetic.num_rows, len(privacy.names()) + (bits is not None)
     with show.phase("attack", rows) as phase:
         risks = privacy.attack(
-            *(*tables, schema, asked.seed),
-            least=10 if asked.least is None else asked.least,
+            *(*tables, asked.seed),
+            least=told.least,
             quasi=asked.quasi,
             bits=bits,
+            census=census,
             told=lambda name, done: phase.at(rows * done // count, name),
         )
         phase.at(rows)
     if asked.shadows and inside is not None:
         with show.phase("shadows", rows) as phase:
             risks += privacy.by_shadows(
-                *(*tables, schema, inside.make, asked.shadows, asked.seed),
-                told=lambda name, done: phase.at(
-                    rows * done // asked.shadows, f"number {done + 1}"
-                ),
+                *(*tables, inside.make, asked.shadows, asked.seed),
+                told=lambda _, done: phase.at(rows * done // asked.shadows, f"number {done + 1}"),
             )
             phase.at(rows)
     return risks
 
 
-def _page(
-    report: Report,
-    synthetic: pa.Table,
-    real: pa.Table,
-    schema: Schema,
-    asked: Asked,
-    **about: Any,
-) -> str:
-    bars, least = asked.gate or GateConfig(), 10 if asked.least is None else asked.least
-    return html(report, synthetic, real, schema, gate=bars, least=least, **about)
+def _page(report: Report, told: _Told, **about: Any) -> str:
+    tables = (told.synthetic, told.real, told.schema)
+    return html(report, *tables, gate=told.gate, least=told.least, **about)
 
 
 def _files(report: Report, page: str) -> Mapping[str, bytes]:
@@ -215,27 +247,31 @@ def _check(schema: Schema, asked: Asked, **tables: pa.Table | None) -> None:
         schema[name]
 
 
-def _trained_on(run: Run, train: Table | None, schema: Schema, show: Show) -> pa.Table | None:
+def _trained_on(
+    run: Run, train: Table | None, schema: Schema, seed: int, show: Show
+) -> _Trained | None:
     """The rows `run` was trained on: `train`, or the table its settings name; None without."""
+    selection = chosen(run.config)
     if train is not None:
-        table = collect(train)
-        known = table.num_rows == run.rows
-        return select(table if known else chosen(run.config).apply(table), schema)
+        whole = gather(train, schema, MOST, seed, show=show)
+        if whole.rows == run.rows or selection == WHOLE:
+            return _Trained(train, WHOLE, whole)
+        return _Trained(train, selection, gather(train, schema, MOST, seed, selection, show))
     try:
-        table = select(chosen(run.config).apply(collect(run.config.table)), schema)
+        sample = gather(run.config.table, schema, MOST, seed, selection, show)
     except RaysynthError:
-        table = None
-    if table is None or table.num_rows != run.rows:
+        sample = None
+    if sample is None or sample.rows != run.rows:
         show.say(
             "the table the run was trained on is not at hand: the report has no ceiling, counts no "
             "copies of training rows and tries no attack; --train gives it"
         )
         return None
-    return table
+    return _Trained(run.config.table, selection, sample)
 
 
-def _guessed(table: pa.Table, drop: Sequence[str], categories: Sequence[str], least: int) -> Schema:
-    schema = Schema.infer(table.schema, drop, categories)
+def _settled(table: pa.Table, schema: Schema, least: int) -> Schema:
+    """The columns of a guessed schema that can be judged: neither keys nor personal nor text."""
     ids = np.arange(table.num_rows, dtype=np.uint64)
     settled = guess.settle(summarise(table, ids, schema), least=least, placeholder=True).modelled
     if not settled.columns:
@@ -246,10 +282,10 @@ def _guessed(table: pa.Table, drop: Sequence[str], categories: Sequence[str], le
     return settled
 
 
-def _alike(schema: Schema, **tables: pa.Table | None) -> None:
+def _alike(schema: Schema, tables: Mapping[str, pa.Schema]) -> None:
     """Raise `TableError` naming the table that lacks a column to judge, and the columns."""
     for name, table in tables.items():
-        missing = [] if table is None else [c for c in schema.names if c not in table.schema.names]
+        missing = [column for column in schema.names if column not in table.names]
         if missing:
             raise TableError(
                 f"the {name} table lacks {quoted(missing)}; all tables need the same columns, or "

@@ -61,13 +61,18 @@ def _stage_dataset(config: TrainConfig, table: ray.data.Dataset, path: Place) ->
     cut = table.map_batches(
         _emptied, fn_args=(_needed(config, arrow),), batch_format="pyarrow", batch_size=None
     )
-    options = cut.context.execution_options
+    write(_alike(ordered(cut)), path)
+    return path
+
+
+def ordered(data: ray.data.Dataset) -> Iterator[pa.Table]:
+    """The blocks of a Ray Dataset in its order, by which its rows are numbered."""
+    options = data.context.execution_options
     before, options.preserve_order = options.preserve_order, True
     try:
-        write(_alike(cut.iter_batches(batch_size=None, batch_format="pyarrow")), path)
+        yield from data.iter_batches(batch_size=None, batch_format="pyarrow")
     finally:
         options.preserve_order = before
-    return path
 
 
 def _alike(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
