@@ -14,16 +14,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from raysynth import cli_serve
 from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, Stopped
+from raysynth.terminal import Json, Storage, display, find, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +32,6 @@ app = typer.Typer(
     help="Turn a private table into a synthetic one: train a generator, sample it, judge it.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name in runs/.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
 Drop = Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")]
@@ -51,7 +50,6 @@ Fraction = Annotated[
 Subject = Annotated[
     str | None, typer.Option(help="Column that says whose a row is: people are counted.")
 ]
-Storage = Annotated[str, typer.Option(help="Folder that runs lie in, or s3://bucket/key.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -138,7 +136,7 @@ def train(
         "relations": False if relations is False else None,
         "model": model,
     }
-    _tell(_train(_config(table, given, schema)), as_json)
+    tell(_train(_config(table, given, schema)), as_json)
 
 
 def _config(table: str, given: dict[str, Any], schema: Path | None = None) -> Any:
@@ -161,7 +159,7 @@ def _train(config: Any) -> dict[str, Any]:
     beside = "runs" if config.place.bucket else config.storage
     log = Path(beside) / f"{config.name}.log"
     logging.getLogger("ray").setLevel(logging.INFO)
-    with _display(log) as show:
+    with display(log) as show:
         from raysynth.stages import cluster
         from raysynth.stages.train import train as stage
 
@@ -202,7 +200,7 @@ def schema(
         "subject": subject,
     }
     config = _config(table, given)
-    with _display(Path(os.devnull)) as show:
+    with display(Path(os.devnull)) as show:
         from raysynth.stages import cluster
         from raysynth.stages.guess import guess
 
@@ -233,15 +231,15 @@ def sample(
 ) -> None:
     """Draw a table of any size from RUN. The same seed gives the same row i."""
     wanted = dict(_given(text) for text in given or [])
-    with _display(Path(os.devnull)) as show:
+    with display(Path(os.devnull)) as show:
         from raysynth.stages.sample import sample as stage
 
-        drawn = stage(_find(run, storage), out, rows, seed, wanted, workers, show)
+        drawn = stage(find(run, storage), out, rows, seed, wanted, workers, show)
         kept = f"; {drawn.rows / drawn.tried:.0%} of the rows drawn held it" if wanted else ""
         forced = f", {drawn.forced:,} rows were made to" if drawn.forced else ""
         show.say(f"table: {drawn.place}  ({drawn.rows:,} rows{kept}{forced})")
     counts = {name: getattr(drawn, name) for name in ("rows", "tried", "forced")}
-    _tell({"path": str(drawn.place), **counts, "seed": seed}, as_json)
+    tell({"path": str(drawn.place), **counts, "seed": seed}, as_json)
 
 
 @app.command()
@@ -257,13 +255,13 @@ def impute(
 
     What comes back holds TABLE's own rows: it is as private as they are.
     """
-    with _display(Path(os.devnull)) as show:
+    with display(Path(os.devnull)) as show:
         from raysynth.stages.impute import impute as stage
 
-        filled = stage(_find(run, storage), table, out, seed, show)
+        filled = stage(find(run, storage), table, out, seed, show)
         show.say(f"table: {filled.place}  ({filled.cells:,} cells of {filled.rows:,} rows filled)")
     told = {"path": str(filled.place), "rows": filled.rows, "cells": filled.cells, "seed": seed}
-    _tell(told, as_json)
+    tell(told, as_json)
 
 
 @app.command()
@@ -328,13 +326,13 @@ def evaluate(
     gate = None if config is None else parse(GateConfig, read_toml(config).get("gate", {}))
     asked = {"target": target, "seed": seed, "quasi": quasi, "least": least, "gate": gate}
     asked["shadows"] = shadows
-    with _display(Path(os.devnull)) as show:
+    with display(Path(os.devnull)) as show:
         if run is not None:
-            told = _evaluate(_find(run, storage), real, train, asked, show, junit)
+            told = _evaluate(find(run, storage), real, train, asked, show, junit)
         else:
             whose = {"drop": drop or (), "categories": category or ()}
             told = _compare(str(synthetic), real, train, out, asked, whose, show, junit)
-    _tell(told, as_json)  # not before the display has given standard output back
+    tell(told, as_json)  # not before the display has given standard output back
     if fail_on is not None and LEVELS.index(told["gate"]["verdict"]) >= LEVELS.index(fail_on):
         raise typer.Exit(3)
 
@@ -415,13 +413,13 @@ def quickstart(
     settings = {"table": str(tables[0]), "name": _free("quickstart", storage), "storage": storage}
     told = _train(TrainConfig.load(None, {**settings, "epochs": epochs}))
     path, out = told["run"], f"{told['run']}.parquet"
-    with _display(Path(os.devnull)) as show:
+    with display(Path(os.devnull)) as show:
         from raysynth.stages.sample import sample as stage
 
         stage(path, out, told["rows"], show=show)
         show.say(f"table: {out}  ({told['rows']:,} rows)")
         judged = _evaluate(path, str(tables[1]), str(tables[0]), {}, show)
-    _tell({**told, "table": str(out), **judged}, as_json)
+    tell({**told, "table": str(out), **judged}, as_json)
 
 
 def _free(name: str, storage: str) -> str:
@@ -434,17 +432,6 @@ def _free(name: str, storage: str) -> str:
         number += 1
         chosen = f"{name}-{number}"
     return chosen
-
-
-def _find(run: str, storage: str) -> Any:
-    """The place of a run that is named by its path, or by its name in `storage`."""
-    from raysynth.storage import Place
-
-    place = Place.of(run)
-    if place.bucket or place.exists():
-        return place
-    inside = Place.of(storage) / run
-    return inside if inside.exists() else place
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -491,40 +478,8 @@ def _risks(report: Any) -> Table:
     return table
 
 
-def _tell(value: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(value, default=str), flush=True)
-
-
-@contextlib.contextmanager
-def _display(log: Path) -> Iterator[Any]:
-    """A terminal display of our own; all else written to stdout or stderr goes to `log`.
-
-    That holds for what Ray's processes write, too.
-    """
-    from raysynth.progress import Terminal
-    from raysynth.storage import writable
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    with writable(log) as sink, os.fdopen(os.dup(2), "w") as stream:
-        console = Console(file=stream, stderr=True)
-        for number in (1, 2):
-            os.dup2(sink.fileno(), number)
-        try:
-            with Terminal(console) as show:
-                yield show
-        finally:
-            if ours := sys.modules.get("raysynth.stages.cluster"):
-                ours.disconnect()  # before what Ray says of it could reach the terminal
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, old in zip((1, 2), saved, strict=True):
-                os.dup2(old, number)
-                os.close(old)
-            if log.is_file() and not log.stat().st_size:
-                log.unlink()
+serve = app.command()(cli_serve.serve)
+app.add_typer(cli_serve.tokens_app, name="token")
 
 
 def main(*command: str) -> None:

@@ -27,3 +27,5 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # when left alone, made a training step several times as long on two cores with one of them busy; on
 # idle cores this count cost nothing that could be measured.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# What Serve's proxies run around a request, so that its answer is sent no faster than it is read.
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "raysynth.stages.serve:pacing")

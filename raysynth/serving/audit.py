@@ -1,0 +1,125 @@
+"""What left the house: an append-only log, and the rows a token has had today.
+
+The log has a JSON line when an answer begins and one when it ends, so that a killed server leaves a
+begun one. It says who asked, of which model, with which seed, for which rows, columns and given
+COLUMNS; never a value. Each line is one write to a file opened for appending, so that several
+servers can share it (POSIX, write(2): O_APPEND). What cannot be written down is not answered.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from raysynth.errors import StorageError
+from raysynth.storage import reason
+
+
+class Log:
+    """A file of JSON lines that is only ever appended to."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Add a line. Raises `StorageError`, and then nothing may leave."""
+        told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        line = json.dumps(told | facts, ensure_ascii=True).encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                if os.write(file, line) != len(line):
+                    raise StorageError(f"{self.path}: a line was cut; is the disk full?")
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written: {reason(error)}") from None
+
+
+class Ledger:
+    """Rows that tokens have had, by day (UTC), in a file that outlives a restart.
+
+    SQLite, since several servers of a machine share it; rows are taken before they are drawn, and
+    what was not sent is given back.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._local = threading.local()
+
+    def take(self, who: str, rows: int, limit: int | None) -> int | None:
+        """Count `rows` more for `who` today; None if that is within `limit`.
+
+        Else nothing is counted, and it gives the seconds until tomorrow.
+        """
+        now = datetime.now(UTC)
+        with self._open() as file:
+            had = self._had(file, who, _day(now))
+            if limit is not None and had + rows > limit:
+                tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0)
+                return int((tomorrow + timedelta(days=1) - now).total_seconds()) + 1
+            self._count(file, who, _day(now), rows)
+        return None
+
+    def give_back(self, who: str, rows: int) -> None:
+        """Count `rows` fewer for `who` today."""
+        day = _day(datetime.now(UTC))
+        with self._open() as file:
+            # Past midnight there may be less to give back to than was taken the day before.
+            self._count(file, who, day, -min(rows, self._had(file, who, day)))
+
+    def had(self, who: str) -> int:
+        """Rows that `who` has had today."""
+        with self._open() as file:
+            return self._had(file, who, _day(datetime.now(UTC)))
+
+    def _had(self, file: sqlite3.Connection, who: str, day: str) -> int:
+        found = file.execute("SELECT rows FROM had WHERE who = ? AND day = ?", (who, day))
+        return int((found.fetchone() or (0,))[0])
+
+    def _count(self, file: sqlite3.Connection, who: str, day: str, rows: int) -> None:
+        file.execute(
+            "INSERT INTO had VALUES (?, ?, ?) "
+            "ON CONFLICT (who, day) DO UPDATE SET rows = rows + excluded.rows",
+            (who, day, rows),
+        )
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that nobody else's can come between."""
+        try:
+            file = getattr(self._local, "file", None)
+            if file is None:
+                file = self._local.file = self._made()
+            file.execute("BEGIN IMMEDIATE")
+            try:
+                yield file
+            except BaseException:
+                file.execute("ROLLBACK")
+                raise
+            file.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._local.file = None
+            raise StorageError(f"{self.path}: cannot be written: {type(error).__name__}") from None
+
+    def _made(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+        file = sqlite3.connect(self.path, timeout=10, isolation_level=None)
+        file.execute("PRAGMA journal_mode = WAL")
+        file.execute("PRAGMA synchronous = NORMAL")
+        file.execute(
+            "CREATE TABLE IF NOT EXISTS had (who TEXT, day TEXT, rows INTEGER NOT NULL, "
+            "PRIMARY KEY (who, day))"
+        )
+        return file
+
+
+def _day(now: datetime) -> str:
+    return now.date().isoformat()

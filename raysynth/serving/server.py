@@ -1,0 +1,167 @@
+"""What an HTTP interface answers from: tokens, runs, samplers, limits, the log. Without HTTP."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from raysynth.errors import ConfigError, RaysynthError, RunError, StorageError
+from raysynth.run import open_run
+from raysynth.serving.answers import Answer, Counted, House, Wanted, problem_of
+from raysynth.serving.audit import Ledger, Log
+from raysynth.serving.catalogue import REPORT, Catalogue, Entry, Shelf, described, told
+from raysynth.serving.formats import FORMATS, choose
+from raysynth.serving.guard import Slots
+from raysynth.serving.problems import Problem
+from raysynth.serving.tokens import ANYONE, Token, Tokens
+from raysynth.storage import Place
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How runs are served. `tokens` None: to anyone, on the loopback only.
+
+    `state` is the folder of the audit log and the ledger. Limits of requests hold for a replica,
+    those of rows for all that share `state`.
+    """
+
+    runs: str
+    state: str
+    tokens: str | None = None
+    allow_failed: tuple[str, ...] = ()
+    most_rows: int = 10_000_000
+    at_once: int = 8
+    line: int = 64
+    patience: float = 5.0
+    models: int = 4
+    memory_mib: int = 4_096
+    threads: int = 1
+
+
+class Server:
+    """What the routes ask: tokens, runs, samplers, the log."""
+
+    def __init__(self, serving: Serving, meter: Callable[[Counted], None] | None = None) -> None:
+        self.serving = serving
+        self.tokens = None if serving.tokens is None else Tokens(serving.tokens)
+        self.catalogue = Catalogue(Place.of(serving.runs))
+        self.shelf = Shelf(serving.models, serving.memory_mib * MIB)
+        state = Path(serving.state)
+        self.house = House(
+            Log(state / "audit.jsonl"),
+            Ledger(state / "rows.sqlite"),
+            Slots(serving.at_once, serving.line, serving.patience),
+            _pool("long", serving.threads),
+            _pool("quick", serving.threads),
+            meter or (lambda counted: None),
+        )
+
+    def who(self, secret: str | None, scope: str) -> Token:
+        """Whose request it is. Raises `Problem` unless the token may `scope`."""
+        if self.tokens is None:
+            return ANYONE
+        try:
+            token = None if secret is None else self.tokens.find(secret)
+        except (StorageError, ConfigError):
+            raise Problem("fault", "the server's file of tokens cannot be read") from None
+        if token is None:
+            how = "Authorization: Bearer TOKEN; 'raysynth token add' makes one"
+            said = "no token came" if secret is None else "the token is unknown or has expired"
+            raise Problem("unauthorised", f"{said}; send {how}")
+        if scope not in token.scopes:
+            raise Problem("forbidden", f"the token has not the scope '{scope}'")
+        return token
+
+    def entry(self, name: str, who: Token) -> Entry:
+        """The run called `name`. Raises `Problem` where there is none that the token reaches."""
+        try:
+            if who.reaches(name):
+                return self.catalogue.entry(name)
+        except KeyError:
+            pass
+        except RunError as error:
+            raise Problem("model", f"{name}: {error}") from None
+        except StorageError:
+            raise Problem("model", "the place where the models are cannot be read") from None
+        raise Problem("unknown-model", "there is no such model, or the token is not for it")
+
+    def refused(self, entry: Entry) -> bool:
+        """Whether the gate's verdict keeps its rows here."""
+        return entry.verdict == "fail" and entry.name not in self.serving.allow_failed
+
+    def listed(self, who: Token) -> list[dict[str, Any]]:
+        """The models that a token reaches; one that is damaged says so."""
+        found = []
+        try:
+            names = self.catalogue.names()
+        except StorageError:
+            raise Problem("model", "the place where the models are cannot be read") from None
+        for name in filter(who.reaches, names):
+            try:
+                entry = self.catalogue.entry(name)
+                why = "its privacy gate failed" if self.refused(entry) else ""
+                found.append(told(entry, not why, why))
+            except KeyError:  # it went between
+                continue
+            except RaysynthError as error:
+                found.append({"name": name, "usable": False, "why": str(error)})
+        return found
+
+    def described(self, entry: Entry) -> dict[str, Any]:
+        """A model's columns, figures and limits. Raises `Problem`."""
+        refused = self.refused(entry)
+        limits = {"rows": self.serving.most_rows}
+        formats = [form.media for form in FORMATS]
+        try:
+            more = described(open_run(entry.place), values=not refused)
+        except RaysynthError as error:
+            raise problem_of(error, entry) from None
+        line = told(entry, not refused, "its privacy gate failed" if refused else "")
+        return {**line, **more, "limits": limits, "formats": formats}
+
+    def report(self, entry: Entry) -> bytes:
+        """A model's report. Raises `Problem`."""
+        if REPORT not in entry.manifest.get("files", {}):
+            raise Problem("no-report", f"{entry.name} was not judged; 'raysynth evaluate' does it")
+        try:
+            return (open_run(entry.place).place / REPORT).read_bytes()
+        except RaysynthError as error:
+            raise problem_of(error, entry) from None
+
+    def answer(self, entry: Entry, who: Token, client: str, accept: str | None, body: bytes) -> Any:
+        """An answer about to begin. Raises `Problem`."""
+        if self.refused(entry):
+            raise Problem("gate", f"{entry.name} failed its privacy gate, and its rows stay here")
+        form = choose(accept)
+        if form is None:
+            known = ", ".join(form.media for form in FORMATS)
+            raise Problem("format", f"Accept names no format there is: {known}")
+        wanted = parsed(body)
+        if wanted.rows > self.serving.most_rows:
+            most = self.serving.most_rows
+            said = f"rows: a request may ask for {most:,}; ask for more with offset"
+            raise Problem("request", said)
+        return Answer(self.house, who, client, entry, wanted, form, self.shelf.get)
+
+
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(
+        threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
+    )
+
+
+def parsed(body: bytes) -> Wanted:
+    """What a body asks for. Raises a `Problem` that names fields and repeats no value."""
+    try:
+        return Wanted.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        told = {(".".join(map(str, one["loc"][:2])) or "body"): one["msg"] for one in found[:5]}
+        said = "; ".join(f"{name}: {text}" for name, text in told.items())
+        raise Problem("request", said) from None

@@ -1,0 +1,162 @@
+"""Ray Serve: runs behind HTTP, in replicas, by the application that `web` builds.
+
+A replica opens the runs it is asked for and keeps a few. Which replica answers makes no difference
+to what comes: a row depends on the seed and its number alone. `application` is what a Serve config
+names (`raysynth.stages.serve:application`); `start` serves from this machine.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from starlette.middleware import Middleware
+
+from raysynth.errors import ConfigError
+from raysynth.serving.answers import Counted
+from raysynth.serving.flow import Paced
+from raysynth.serving.server import Serving
+from raysynth.serving.tokens import read
+from raysynth.serving.web import build
+from raysynth.stages import cluster
+
+NAME = "raysynth"
+# Requests a replica may hold, and that may wait for one at a proxy. What draws is limited by
+# `Serving`, with answers of our own; this is the outer wall, for the page and the lists as well.
+HELD, QUEUED = 256, 256
+DRAIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens, and with how many replicas. `certificate` and `key` are PEM files."""
+
+    host: str = "127.0.0.1"
+    port: int = 8100
+    replicas: int = 1
+    certificate: str | None = None
+    key: str | None = None
+
+    @property
+    def url(self) -> str:
+        """How to reach it."""
+        scheme = "http" if self.certificate is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}/"
+
+
+class Replica:
+    """A process that answers."""
+
+    def __init__(self, serving: dict[str, Any]) -> None:
+        serving["allow_failed"] = tuple(serving.get("allow_failed", ()))
+        self.serving = Serving(**serving)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """The application, built in the replica: nothing of it travels."""
+        return build(self.serving, _meter())
+
+
+def application(options: dict[str, Any]) -> Any:
+    """The Serve application; `options` are those of `Serving`, and `replicas` or `autoscaling`.
+
+    Raises `TypeError` for an option there is not.
+    """
+    options = dict(options)
+    scaling = {"num_replicas": int(options.pop("replicas", 1))}
+    if autoscaling := options.pop("autoscaling", None):
+        scaling = {"autoscaling_config": autoscaling}
+    threads = int(options.get("threads", 1))
+    deployment = serve.deployment(
+        serve.ingress()(Replica),
+        name=NAME,
+        max_ongoing_requests=HELD,
+        max_queued_requests=QUEUED,
+        backpressure_config={"status_code": 429, "retry_after_s": 2},
+        graceful_shutdown_timeout_s=DRAIN_S,
+        ray_actor_options={"num_cpus": threads},
+        **scaling,
+    )
+    return deployment.bind(asdict(Serving(**options)))
+
+
+def check(serving: Serving, listening: Listening) -> None:
+    """Refuse, by `ConfigError`, what would leave a server open to others, or to nobody."""
+    if serving.tokens is None and not _loopback(listening.host):
+        raise ConfigError(
+            f"--no-auth: {listening.host} can be reached from elsewhere; serve on 127.0.0.1, or "
+            "with tokens"
+        )
+    if serving.tokens is not None and not read(serving.tokens):
+        raise ConfigError(
+            f"{serving.tokens}: holds no token yet; make one with 'raysynth token add NAME', or "
+            "serve this machine alone with --no-auth"
+        )
+    if (listening.certificate is None) != (listening.key is None):
+        raise ConfigError("--certificate and --key go together")
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((listening.host, listening.port))
+        except OSError as error:
+            at = f"{listening.host}:{listening.port}"
+            raise ConfigError(f"{at}: cannot be listened on: {error.strerror}") from None
+
+
+def start(serving: Serving, listening: Listening) -> None:
+    """Serve until `stop`, on the cluster at hand or one of our own. Returns when it can answer.
+
+    Raises `ConfigError`, see `check`.
+    """
+    check(serving, listening)
+    cluster.connect(listening.replicas * serving.threads)
+    options = {"host": listening.host, "port": listening.port}
+    if listening.certificate is not None:
+        files = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
+        options |= {name: str(Path(file or "").absolute()) for name, file in files.items()}
+    serve.start(proxy_location="HeadOnly", http_options=options)
+    serve.run(
+        application({**asdict(serving), "replicas": listening.replicas}),
+        name=NAME,
+        route_prefix="/",
+    )
+
+
+def stop() -> None:
+    """Answer nothing new, let what is being answered end, and stop."""
+    serve.shutdown()
+
+
+def pacing() -> list[Middleware]:
+    """What Serve's proxies run around every request; see `flow.Paced`."""
+    return [Middleware(Paced)]
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _meter() -> Callable[[Counted], None]:
+    """Counts every answer in Serve's metrics, which Ray gives to Prometheus."""
+    from ray.serve import metrics
+
+    tags = ("model", "format", "how")
+    rows = metrics.Counter("raysynth_rows_sent", "Rows sent.", tags)
+    sizes = metrics.Counter("raysynth_bytes_sent", "Bytes sent.", tags)
+    bounds = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
+    seconds = metrics.Histogram("raysynth_seconds", "Seconds of an answer.", bounds, tags)
+
+    def count(one: Counted) -> None:
+        tagged = {"model": one.model, "format": one.form, "how": one.how}
+        rows.inc(one.rows, tagged) if one.rows else None
+        sizes.inc(one.bytes, tagged) if one.bytes else None
+        seconds.observe(one.seconds, tagged)
+
+    return count

@@ -1,0 +1,63 @@
+"""What every command of the terminal does: show one display, print one line of JSON, find a run."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
+Storage = Annotated[str, typer.Option(help="Folder that runs lie in, or s3://bucket/key.")]
+
+
+def find(run: str, storage: str) -> Any:
+    """The place of a run that is named by its path, or by its name in `storage`."""
+    from raysynth.storage import Place
+
+    place = Place.of(run)
+    if place.bucket or place.exists():
+        return place
+    inside = Place.of(storage) / run
+    return inside if inside.exists() else place
+
+
+def tell(value: dict[str, Any], as_json: bool) -> None:
+    """Print it in one line, where JSON was asked for."""
+    if as_json:
+        typer.echo(json.dumps(value, default=str))
+
+
+@contextlib.contextmanager
+def display(log: Path) -> Iterator[Any]:
+    """A terminal display of our own; all else written to stdout or stderr goes to `log`.
+
+    That holds for what Ray's processes write, too.
+    """
+    from raysynth.progress import Terminal
+    from raysynth.storage import writable
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with writable(log) as sink, os.fdopen(os.dup(2), "w") as stream:
+        console = Console(file=stream, stderr=True)
+        for number in (1, 2):
+            os.dup2(sink.fileno(), number)
+        try:
+            with Terminal(console) as show:
+                yield show
+        finally:
+            if ours := sys.modules.get("raysynth.stages.cluster"):
+                ours.disconnect()  # before what Ray says of it could reach the terminal
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, old in zip((1, 2), saved, strict=True):
+                os.dup2(old, number)
+                os.close(old)
+            if log.is_file() and not log.stat().st_size:
+                log.unlink()
