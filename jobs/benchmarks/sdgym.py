@@ -62,7 +62,7 @@ def sdgym(
     ] = None,
     rows: Annotated[
         int, typer.Option(help="Of each table, drawn by chance: SDGym compares all pairs.", min=200)
-    ] = 10_000,
+    ] = 4_000,
     seeds: Annotated[int, typer.Option(help="Of each synthesizer.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The JSON file.")] = WORK / "sdgym.json",
     env: Annotated[Path, typer.Option(help="SDGym's environment.")] = WORK / "sdgym-env",
