@@ -58,6 +58,8 @@ def anonymeter(
 ) -> None:
     """Compare residual risks with Anonymeter's on the same rows."""
     log, console = Console(stderr=True), Console()
+    if not console.is_terminal:
+        console.width = 160
     peer = _peer(env, lambda line: log.print(line, highlight=False))
     tables = _tables(pq.read_table(table), rows)
     found = []
