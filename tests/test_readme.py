@@ -129,7 +129,10 @@ def test_commands_and_options_of_the_readme_exist(block: Block) -> None:
     for words in commands(block) if block.language == "bash" else []:
         if words[0] != "raysynth":
             continue
-        options = {name for parameter in known[words[1]].params for name in parameter.opts}
+        command = known[words[1]]
+        if hasattr(command, "commands"):  # a group of them
+            command = command.commands[words[2]]
+        options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
 
 

@@ -45,6 +45,7 @@ from raysynth.stages.data import MARGIN, Batch, Part
 from raysynth.stages.staging import Table, collect, ordered
 
 SAMPLE = 200_000  # rows: a share of so many has a standard error of 0.0011 at most
+LOUD = 64 * 2**20  # bytes of a table past which reading it takes long enough to be shown
 LARGE = 128  # batches of a Parquet table past which it is read on Ray unasked
 _STREAM = 2**32 + 2  # of the hash that draws the sample, apart from those of shares and shuffles
 _ALL = np.uint64(2**64 - 1)  # the bound of any sample
@@ -203,7 +204,9 @@ def _passed(table: Table, asked: _Asked, show: Show) -> _Pass:
         if found.format == "parquet":
             return _over_units(Source.of(table), asked, show)
         arrow = delimited.settle(found.files)
-        return _over_blocks(delimited.tables(found.files, arrow), None, arrow, asked, show)
+        quiet = sum(file.size for file in found.files) < LOUD
+        blocks = delimited.tables(found.files, arrow)
+        return _over_blocks(blocks, None, arrow, asked, Silent() if quiet else show)
     if isinstance(table, ray.data.Dataset):
         cut = table.map_batches(
             _needed,
@@ -215,7 +218,8 @@ def _passed(table: Table, asked: _Asked, show: Show) -> _Pass:
         return _over_blocks(blocks, None, None, asked, show)
     whole = collect(table)
     blocks = (whole.slice(start, ROWS) for start in range(0, whole.num_rows, ROWS))
-    return _over_blocks(blocks, whole.num_rows, whole.schema, asked, show)
+    quiet = whole.nbytes < LOUD
+    return _over_blocks(blocks, whole.num_rows, whole.schema, asked, Silent() if quiet else show)
 
 
 def _over_blocks(
@@ -259,7 +263,8 @@ def _over_units(source: Source, asked: _Asked, show: Show) -> _Pass:
     if source.units and (batches > LARGE or asked.workers is not None):
         cluster.connect(asked.workers or os.cpu_count() or 1)
         return _on_ray(part, asked, show)
-    with show.phase("read", round(part.rows)) as phase:
+    quiet = batches < 8
+    with (Silent() if quiet else show).phase("read", round(part.rows)) as phase:
         read = (
             batch
             for unit in source.units

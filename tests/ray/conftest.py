@@ -100,4 +100,4 @@ def _start(*words: object, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
+        process.communicate()  # closes what it wrote to

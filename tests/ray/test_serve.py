@@ -477,7 +477,7 @@ def test_the_command_serves_until_it_is_stopped(
             except OSError:
                 return False
 
-        until(ready, 120)
+        until(ready, 200)
         assert Client(url).table("small", 10).num_rows == 10
         # A page of another name that resolves to this machine is told nothing.
         evil = urllib.request.Request(f"{url}/v1/models", headers={"host": "evil.example"})
@@ -486,7 +486,7 @@ def test_the_command_serves_until_it_is_stopped(
         assert refused.value.code == 421
         refused.value.close()
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=90)[1]
         assert process.returncode == 0, said
         assert f"serving {small_run.path} at {url}" in said
 
