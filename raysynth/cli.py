@@ -7,8 +7,6 @@ the user's to mend, 3 the gate does not pass what was judged, 130 stopped, 1 a f
 Longer than other files: most of it is options and their help, one list a command.
 """
 
-import contextlib
-import json
 import logging
 import os
 import signal
@@ -21,9 +19,9 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from raysynth import cli_serve
+from raysynth import cli_serve, cli_tune
 from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, Stopped
-from raysynth.terminal import Json, Storage, display, find, tell
+from raysynth.terminal import Json, Seed, Storage, assignment, display, find, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +31,6 @@ app = typer.Typer(
 )
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name in runs/.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
 Drop = Annotated[list[str] | None, typer.Option(help="Leave this column out. Repeat.")]
 Category = Annotated[
     list[str] | None, typer.Option(help="This whole-number column holds codes. Repeat.")
@@ -434,16 +431,6 @@ def _free(name: str, storage: str) -> str:
     return chosen
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """The key and the value, JSON or else text, of a --set. Raises `ConfigError`."""
-    key, found, value = text.partition("=")
-    if not found:
-        raise ConfigError(f"--set: expected KEY=VALUE, got no '=' in '{key}'")
-    with contextlib.suppress(ValueError):
-        return key, json.loads(value)
-    return key, value
-
-
 def _given(text: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found:
@@ -478,6 +465,7 @@ def _risks(report: Any) -> Table:
     return table
 
 
+tune = app.command()(cli_tune.tune)
 serve = app.command()(cli_serve.serve)
 app.add_typer(cli_serve.tokens_app, name="token")
 

@@ -1,19 +1,28 @@
 """Train in this process and in memory, without Ray: small trainings, many at a time."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from raysynth import models
 from raysynth.config import TrainConfig, parse
 from raysynth.guess import settle
-from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.relate import without
+from raysynth.hashing import Ids
+from raysynth.layout import Codes
+from raysynth.learn import Best, Epoch, Plan, Resident, learn
+from raysynth.models import TableModel
+from raysynth.relate import Found, without
 from raysynth.run import build, drawing_of, fit, related
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
-from raysynth.summary import summarise
+from raysynth.summary import Summary, summarise
+from raysynth.table import TableCodec
+
+Batch: TypeAlias = tuple[pa.Table, Ids]
 
 
 def train(
@@ -25,26 +34,69 @@ def train(
     no row out and keeps the last weights: a generator that has seen too much, to try attacks on.
     Raises `TableError`, `ConfigError`.
     """
-    family = models.get(config.family)
-    own = parse(family.Config, config.model)
     ids = np.arange(table.num_rows, dtype=np.uint64)
     summary = summarise(table, ids, schema or Schema.infer(table.schema))
     if schema is None:
         settled = settle(summary, config.columns, least=config.least, placeholder=True)
         summary = replace(summary, schema=settled)
     found = related(config, summary)
-    codec = fit(config, summary, found.relations)
-    codes, broken = codec.verify(table, ids, config.seed)
-    if broken.any():
-        codec = fit(config, summary, without(found, broken, codes.rows).relations)
-        codes = codec.encode(table, ids, config.seed)
-    epochs = config.epochs or family.epochs(codes.rows, own)
-    plan = Plan(codes.rows, family.batch_rows(own.batch, own), epochs, config.seed)
-    model, best = build(config, codec), Best()
-    model.chooses = model.chooses and not by_heart
-    probed = None if by_heart or model.scores else codec
-    for _ in learn(model, codec.layout, drawing_of(config), Resident(codes), plan, 0, best, probed):
+    codec, codes = encode(config, summary, found, lambda: [(table, ids)])
+    learner = Learner(config, codec, codes, by_heart)
+    for _ in learner.epochs():
         pass
-    if not by_heart:
-        best.put(model)
-    return Sampler(model.eval(), codec, next(model.parameters()).device)
+    return learner.sampler()
+
+
+def encode(
+    config: TrainConfig, summary: Summary, found: Found, batches: Callable[[], Iterable[Batch]]
+) -> tuple[TableCodec, Codes]:
+    """A table's codec, and its codes in its order; `batches` gives the table, whenever asked.
+
+    A relation that some row breaks is left out, and the table encoded anew.
+    """
+    codec = fit(config, summary, found.relations)
+    parts, broken = [], np.zeros(len(codec.relations), np.int64)
+    for table, ids in batches():
+        codes, rows = codec.verify(table, ids, config.seed)
+        parts.append(codes)
+        broken += rows
+    if broken.any():
+        rest = without(found, broken, summary.rows)
+        codec = fit(config, summary, rest.relations)
+        parts = [codec.encode(table, ids, config.seed) for table, ids in batches()]
+    return codec, Codes(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
+
+
+@dataclass
+class Learner:
+    """A training on codes in memory; `best` are the weights that it keeps."""
+
+    config: TrainConfig
+    codec: TableCodec
+    codes: Codes
+    by_heart: bool = False
+
+    def __post_init__(self) -> None:
+        family = models.get(self.config.family)
+        own = parse(family.Config, self.config.model)
+        rows = self.codes.rows
+        epochs = self.config.epochs or family.epochs(rows, own)
+        batch = family.batch_rows(own.batch, own)
+        self.plan = Plan(rows, batch, epochs, self.config.seed, self.config.patience)
+        self.model: TableModel = build(self.config, self.codec)
+        self.model.chooses = self.model.chooses and not self.by_heart
+        self.best = Best()
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train, an epoch at a time; the model has its best weights when all are over."""
+        probed = None if self.by_heart or self.model.scores else self.codec
+        draw, codes = drawing_of(self.config), Resident(self.codes)
+        yield from learn(
+            self.model, self.codec.layout, draw, codes, self.plan, 0, self.best, probed
+        )
+        if not self.by_heart:
+            self.best.put(self.model)
+
+    def sampler(self) -> Sampler:
+        """Ready to draw from, with the weights as they are."""
+        return Sampler(self.model.eval(), self.codec, next(self.model.parameters()).device)

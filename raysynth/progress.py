@@ -14,8 +14,8 @@ class Show(Protocol):
     """Where progress goes. Never given a cell value."""
 
     @contextmanager
-    def phase(self, name: str, rows: int | None) -> Iterator["Phase"]:
-        """Open a phase of `rows` rows in all, or of a number not yet known."""
+    def phase(self, name: str, rows: int | None, unit: str = "rows") -> Iterator["Phase"]:
+        """Open a phase of `rows` in all, or of a number not yet known, counted in `unit`."""
         ...
 
     def say(self, line: str) -> None:
@@ -39,7 +39,7 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def phase(self, name: str, rows: int | None) -> Iterator["Silent"]:
+    def phase(self, name: str, rows: int | None, unit: str = "rows") -> Iterator["Silent"]:
         """A phase nobody sees."""
         yield self
 
@@ -86,9 +86,11 @@ class Terminal:
             self.progress.stop()
 
     @contextmanager
-    def phase(self, name: str, rows: int | None) -> Iterator["_Bar"]:
+    def phase(self, name: str, rows: int | None, unit: str = "rows") -> Iterator["_Bar"]:
         """A bar of its own; a closing line where there is no terminal."""
-        bar = _Bar(self.progress, self.progress.add_task(name, total=rows, note="", base=0))
+        bar = _Bar(
+            self.progress, self.progress.add_task(name, total=rows, note="", base=0, unit=unit)
+        )
         yield bar
         task = bar.task
         if rows is None:
@@ -97,7 +99,7 @@ class Terminal:
         if not self.console.is_terminal:
             seconds = task.elapsed or 0.0
             note = f" · {task.fields['note']}" if task.fields["note"] else ""
-            self.say(f"{name}: {task.completed:,.0f} rows in {seconds:.1f} s{note}")
+            self.say(f"{name}: {task.completed:,.0f} {unit} in {seconds:.1f} s{note}")
 
     def say(self, line: str) -> None:
         """One line above the bars."""
@@ -125,4 +127,5 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The rate since the phase began, or nothing before there is one."""
         done, seconds = task.completed - task.fields["base"], task.finished_time or task.elapsed
-        return Text(f"{done / seconds:>11,.0f} rows/s" if done and seconds else " " * 18)
+        told = f"{done / seconds:>11,.0f} rows/s" if done and seconds else " " * 18
+        return Text(told if task.fields["unit"] == "rows" else " " * 18)

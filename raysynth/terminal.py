@@ -11,8 +11,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from raysynth.errors import ConfigError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last on stdout.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same rows.", min=0)]
 Storage = Annotated[str, typer.Option(help="Folder that runs lie in, or s3://bucket/key.")]
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """The key and the value, JSON or else text, of a --set. Raises `ConfigError`."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"--set: expected KEY=VALUE, got no '=' in '{key}'")
+    with contextlib.suppress(ValueError):
+        return key, json.loads(value)
+    return key, value
 
 
 def find(run: str, storage: str) -> Any:

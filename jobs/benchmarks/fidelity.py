@@ -28,12 +28,12 @@ from benchmarks.measure import write
 from benchmarks.quality import THREADS
 from benchmarks.tables import halves
 from raysynth import models
-from raysynth.cli import assignment
 from raysynth.config import parse
 from raysynth.errors import ConfigError
 from raysynth.frames import subsample
 from raysynth.judge import judge
 from raysynth.run import open_run
+from raysynth.terminal import assignment
 
 WORK = Path(".benchmark")
 SIDE = sides.ours()

@@ -105,7 +105,7 @@ class Stages:
         self.spent[name] = {**spent, "peak_mib": self.watch.peak_mib()}
 
     @contextmanager
-    def phase(self, name: str, rows: int | None) -> Iterator["Stages"]:
+    def phase(self, name: str, rows: int | None, unit: str = "rows") -> Iterator["Stages"]:
         """Keep what it takes."""
         with self._clock(name):
             yield self

@@ -8,7 +8,7 @@ table: data parallelism is applied from outside (`raysynth.parallel`).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, NamedTuple, Protocol, cast
@@ -108,6 +108,22 @@ class Encoding(NamedTuple):
         return {"number": self.number, "category": self.category}
 
 
+class Trial(Protocol):
+    """What suggests settings: an Optuna trial, or what stands between one and a family."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number from `low` to `high`, both included."""
+        ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number from `low` to `high`, both included."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices: None, booleans, numbers or texts."""
+        ...
+
+
 class Family(Protocol):
     """What the file of a family says about itself."""
 
@@ -128,6 +144,10 @@ class Family(Protocol):
         self, layout: Layout, shares: Mapping[str, tuple[float, ...]], config: Any
     ) -> TableModel:
         """A fresh model; weights come from torch's generator as it stands."""
+        ...
+
+    def space(self, trial: Trial) -> dict[str, Any]:
+        """Settings of its own that a search suggests, define-by-run; others are the default."""
         ...
 
     def batch_rows(self, batch: int, config: Any) -> int:

@@ -38,7 +38,7 @@ from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.errors import GivenError
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
-from raysynth.models import Encoding, TableModel, passes
+from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.schema import quoted
@@ -78,6 +78,18 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Width, mixture, and how it is trained."""
+    return {
+        "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
+        "mixtures": trial.suggest_int("mixtures", 4, 16),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.3),
+        "rate": trial.suggest_float("rate", 5e-4, 5e-3, log=True),
+        "decay": trial.suggest_float("decay", 1e-4, 1e-1, log=True),
+        "batch": trial.suggest_categorical("batch", [128, 256, 512]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

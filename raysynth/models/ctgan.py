@@ -59,7 +59,7 @@ from raysynth import draw
 from raysynth.adversary import Average, Critic, outscored, spread, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel, passes
+from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import harden, soften
 from raysynth.presets import Presets
 
@@ -119,6 +119,26 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Every category in its turn, where there is a condition."""
     return draw.by_category if config.conditional else draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Codes, widths, loss, critic and rates, about the improved settings and the paper's."""
+    width = trial.suggest_categorical("width", [128, 256, 512])
+    rate = trial.suggest_float("rate", 2e-4, 4e-3, log=True)
+    return {
+        "generator": (width, width),
+        "critic": (width, width),
+        "generator_rate": rate,
+        "critic_rate": rate,
+        "numbers": trial.suggest_categorical("numbers", ["normal", "modes"]),
+        "batch": trial.suggest_categorical("batch", [250, 500]),
+        "pack": trial.suggest_categorical("pack", [1, 5, 10]),
+        "critic_steps": trial.suggest_int("critic_steps", 1, 3),
+        "loss": trial.suggest_categorical("loss", ["relativistic", "wasserstein"]),
+        "penalty": trial.suggest_float("penalty", 1.0, 20.0, log=True),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "conditional": trial.suggest_categorical("conditional", [False, True]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

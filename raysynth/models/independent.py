@@ -12,7 +12,7 @@ Shapes: B rows, C cells of all columns.
 
 from collections.abc import Iterator, Mapping
 from math import log
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +22,7 @@ from torch.optim import SGD
 from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
-from raysynth.models import Encoding, TableModel
+from raysynth.models import Encoding, TableModel, Trial
 
 CELLS = 64  # of a scalar's range [-1, 1]
 START = 1e-6  # what a cell weighs before it is counted, beside 1 for every step
@@ -44,6 +44,11 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Nothing."""
+    return {}
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -25,7 +25,7 @@ Shapes: B rows, D columns, H width, M components, S scalars.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,7 +36,7 @@ from torch.optim import AdamW
 from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel, passes
+from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import scalar
 
@@ -68,6 +68,17 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Width, mixture, and how it is trained."""
+    return {
+        "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
+        "mixtures": trial.suggest_int("mixtures", 4, 16),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.4),
+        "rate": trial.suggest_float("rate", 5e-4, 8e-3, log=True),
+        "batch": trial.suggest_categorical("batch", [128, 256, 512]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -77,7 +77,7 @@ from raysynth.adversary import outscored, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.errors import ConfigError, nearest
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel
+from raysynth.models import Encoding, TableModel, Trial
 from raysynth.networks import harden, soften
 from raysynth.presets import Presets
 
@@ -138,6 +138,21 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Codes, width, rates, and the privacy deltas, about the improved settings."""
+    return {
+        "preset": "improved",
+        "mean_delta": trial.suggest_float("mean_delta", 0.0, 0.5),
+        "deviation_delta": trial.suggest_float("deviation_delta", 0.0, 0.5),
+        "information": trial.suggest_float("information", 0.1, 10.0, log=True),
+        "channels": trial.suggest_categorical("channels", [16, 24, 32]),
+        "numbers": trial.suggest_categorical("numbers", ["normal", "minmax"]),
+        "rate": trial.suggest_float("rate", 2e-4, 3e-3, log=True),
+        "penalty": trial.suggest_float("penalty", 1.0, 20.0, log=True),
+        "batch": trial.suggest_categorical("batch", [64, 128]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -58,7 +58,7 @@ from raysynth import draw
 from raysynth.adversary import Average, Critic, outscored, steepness
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout, Span
-from raysynth.models import Encoding, TableModel, passes
+from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import gumbel, hush_scalars, pick
 from raysynth.presets import Presets
 
@@ -137,6 +137,20 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Codes, widths, penalty and rates, about the improved settings."""
+    return {
+        "preset": "improved",
+        "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
+        "features": trial.suggest_categorical("features", [32, 64, 100]),
+        "numbers": trial.suggest_categorical("numbers", ["normal", "modes"]),
+        "rate": trial.suggest_float("rate", 5e-4, 4e-3, log=True),
+        "penalty": trial.suggest_float("penalty", 1.0, 20.0, log=True),
+        "share": trial.suggest_float("share", 0.0, 1.0),
+        "batch": trial.suggest_categorical("batch", [128, 200, 500]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

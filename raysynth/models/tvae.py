@@ -57,7 +57,7 @@ from raysynth import draw
 from raysynth.adversary import Average
 from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel, passes
+from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import drawn, harden
 from raysynth.presets import Presets
 
@@ -106,6 +106,22 @@ def encoding(config: Config) -> Encoding:
 def drawing(config: Config) -> Draw:
     """Rows alike."""
     return draw.uniform
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """Codes, widths, prior and rates, about the improved settings."""
+    width = trial.suggest_categorical("width", [128, 256])
+    return {
+        "preset": "improved",
+        "encoder": (width, width),
+        "decoder": (width, width),
+        "latent": trial.suggest_categorical("latent", [16, 32, 64, 128]),
+        "numbers": trial.suggest_categorical("numbers", ["normal", "modes"]),
+        "prior": trial.suggest_categorical("prior", [0, 32, 64]),
+        "factor": trial.suggest_float("factor", 1.0, 8.0, log=True),
+        "rate": trial.suggest_float("rate", 5e-4, 5e-3, log=True),
+        "batch": trial.suggest_categorical("batch", [250, 500]),
+    }
 
 
 def batch_rows(batch: int, config: Config) -> int:

@@ -1,0 +1,165 @@
+"""Searches on a real Ray: the best run, a front, what goes on, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raysynth.config import TrainConfig
+from raysynth.errors import ConfigError, RunError
+from raysynth.run import open_run
+from raysynth.search import SearchConfig
+
+SMALL = {"hidden": 64, "batch": 256, "mixtures": 4}
+
+
+@pytest.fixture(scope="module")
+def table(adult: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "people.parquet"
+    pq.write_table(adult.slice(0, 1_000), path)
+    return path
+
+
+def config(table: Path, storage: Path, name: str = "study", **more: Any) -> TrainConfig:
+    base = {"table": str(table), "name": name, "storage": str(storage), "epochs": 2}
+    return TrainConfig.load(None, {**base, **more})
+
+
+def asked(**more: Any) -> SearchConfig:
+    base = {"families": ("rnn",), "space": SMALL, "trials": 2}
+    return SearchConfig.model_validate({**base, **more})
+
+
+def tune(*args: Any) -> Any:
+    from raysynth.stages.tune import tune as stage
+
+    return stage(*args)
+
+
+def kept(study: Any) -> list[tuple[Any, ...]]:
+    """What a seed decides of each trial."""
+    return [
+        (one["number"], one["parameters"], {k: v for k, v in one["figures"].items() if k != "cost"})
+        for one in study.trials
+    ]
+
+
+def test_a_search_leaves_the_best_run_and_nothing_private(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    search = asked(families=("independent", "rnn"), trials=4, at_once=2, early=False)
+    study = tune(config(table, tmp_path), search)
+    assert [one["number"] for one in study.trials] == [0, 1, 2, 3]
+    (run,) = study.runs
+    place = tmp_path / "study"
+    opened = open_run(run.place)
+    assert opened.gate is not None
+    assert opened.gate["verdict"] in ("pass", "warn")
+    found = pq.read_table(place / "study.parquet").to_pylist()
+    done = {one["number"]: one["detection"] for one in found if one["state"] == "complete"}
+    best = min(done, key=lambda number: done[number])
+    assert run.place.name == f"{best:04d}"
+    assert [one["chosen"] for one in found].index(True) == best
+    left = {path.name for path in place.iterdir()}
+    assert left == {"study.json", "study.journal", "study.parquet", "study.html", "trials"}
+    assert [path.name for path in (place / "trials").iterdir()] == [run.place.name]
+    page = (place / "study.html").read_text()
+    assert "<svg" in page
+    assert not re.search(r"""(src|href)=["']https?://""", page)
+
+
+def test_a_seed_repeats_a_search_of_one_at_a_time_and_more_trials_go_on_with_it(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    one = tune(config(table, tmp_path, "one"), asked())
+    other = tune(config(table, tmp_path, "other"), asked())
+    assert kept(one) == kept(other)
+    seconds = [trial["seconds"] for trial in one.trials]
+    more = tune(config(table, tmp_path, "one"), asked(trials=3))
+    assert kept(more)[:2] == kept(one)
+    assert [trial["seconds"] for trial in more.trials][:2] == seconds, "none is made twice"
+    assert len(more.trials) == 3
+    with pytest.raises(RunError, match="study of another search"):
+        tune(config(table, tmp_path, "one"), asked(objectives=("membership",)))
+    with pytest.raises(RunError, match="study of another train"):
+        tune(config(table, tmp_path, "one", seed=1), asked())
+
+
+def test_a_search_that_was_killed_goes_on(cluster: None, table: Path, tmp_path: Path) -> None:
+    from raysynth.stages import tune as module
+
+    first = tune(config(table, tmp_path), asked(trials=1))
+    # As a driver leaves it that dies in the second trial: asked for, never told.
+    storage = module.JournalStorage(
+        module.JournalFileBackend(str(tmp_path / "study" / "study.journal"))
+    )
+    study = module.Searcher(asked(), storage, "study").study
+    study.ask()
+    again = tune(config(table, tmp_path), asked(trials=3))
+    assert [one["state"] for one in again.trials] == ["complete", "fail", "complete"]
+    assert kept(again)[0] == kept(first)[0]
+
+
+def test_several_objectives_leave_a_front_within_the_constraints(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    search = asked(
+        objectives=("utility", "cost"), at_most={"membership": 0.7}, trials=4, target="income"
+    )
+    study = tune(config(table, tmp_path), search)
+    chosen = {int(run.place.name) for run in study.runs}
+    figures = {one["number"]: one["figures"] for one in study.trials if one["figures"]}
+    for number in chosen:
+        mine = figures[number]
+        assert mine["membership"] <= 0.7
+        assert not any(
+            other["utility"] > mine["utility"] and other["cost"] < mine["cost"]
+            for other in figures.values()
+        )
+    assert "The front" in (tmp_path / "study" / "study.html").read_text()
+
+
+def test_trials_that_fail_are_told_with_their_reason(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    search = asked(space=SMALL | {"rate": 1e30})
+    with pytest.raises(RunError, match="every trial failed; most often: epoch 1: a loss is no"):
+        tune(config(table, tmp_path), search)
+
+
+def test_what_cannot_be_searched_is_refused_before_anything_is_made(
+    table: Path, tmp_path: Path
+) -> None:
+    for search in (
+        asked(families=()),
+        asked(space={"hiden": 1}),
+        asked(objectives=("detektion",)),
+    ):
+        with pytest.raises(ConfigError):
+            tune(config(table, tmp_path), search)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(RunError, match="holds no study"):
+        tune(config(table, tmp_path, "other"), asked())
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_command_reads_its_table_of_a_file(cli: Any, table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "search.toml"
+    file.write_text(
+        f'table = "{table}"\nname = "filed"\nepochs = 1\n'
+        '[tune]\nfamilies = ["rnn"]\ntrials = 1\nspace = { hidden = 64, mixtures = 4 }\n'
+    )
+    end = cli("tune", file, "--storage", tmp_path, "--space", "batch=128", "--json")
+    assert end.code == 0, end.err
+    assert end.out.startswith("{"), end.out[:500]
+    told = json.loads(end.out)
+    assert told["study"] == str(tmp_path / "filed")
+    assert len(told["trials"]) == 1
+    assert open_run(told["runs"][0]).config.model["batch"] == 128
+    end = cli("tune", file, "--storage", tmp_path, "--trials", 0)
+    assert end.code == 2
