@@ -135,9 +135,9 @@ _NOTES = {
         "over classes where there are more), 1 being perfect."
     ),
     "learners": (
-        "How well learners of ten kinds, scored on real rows, keep the order that they have having "
-        "learned from real ones: 1 is the same, 0 none, -1 the reverse. The ceiling is of training "
-        "rows drawn again with replacement."
+        "How well learners of six kinds, scored on real rows, keep the order that they have having "
+        "learned from real ones, of those that can be told apart: 1 is the same, 0 none, -1 the "
+        "reverse. The ceiling is of training rows drawn again with replacement."
     ),
     "importance": (
         "How far boosted trees lean on the same columns as those that learned from real rows: 1 is "

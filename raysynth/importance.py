@@ -9,44 +9,71 @@ under 0 counted as 0, the lesser of both summed over columns. That is 1 less hal
 for the same, 0 for models that lean on different columns. It does not ask how well they predict,
 which other figures do, and unlike a rank correlation it does not count the order of columns that
 neither needs.
+
+The interval is over the rows asked, drawn again with their moves taken for linear, as
+`raysynth.ranking` has it; the shuffles stay as they are.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
+from raysynth import resample
 from raysynth.frames import Floats
+from raysynth.predictions import Measured
+from raysynth.ranking import moved
+from raysynth.risks import Interval
 
 ROWS = 2_000
 REPEATS = 3
 CELLS = 100_000  # rows times columns, at most, so that wide tables take no longer
+CLASSES = 3  # of more, each with trees of its own, fewer rows are asked, for the same reason
 FEWEST = 200
 
 
-def rows(columns: int) -> int:
-    """How many rows are asked of a table of so many columns."""
-    return min(ROWS, max(FEWEST, CELLS // max(1, columns)))
+def rows(columns: int, classes: int = 1) -> int:
+    """How many rows are asked of a table of so many columns, about a target of so many classes."""
+    most = min(ROWS, CELLS // max(1, columns))
+    return max(FEWEST, most * CLASSES // max(CLASSES, classes))
 
 
 def importances(
-    measure: Callable[[Floats], float], x: Floats, generator: np.random.Generator
+    measure: Callable[[Floats], Measured],
+    x: Floats,
+    generator: np.random.Generator,
+    weights: Floats,
 ) -> Floats:
-    """How much `measure` of rows (B, F) falls when a column is shuffled, (F,)."""
+    """How much `measure` of rows (B, F) falls when a column is shuffled, (1 + R, F).
+
+    The first are of the rows as they are, the others of rows as often as `weights` (R, B) say.
+    """
     whole = measure(x)
-    falls = np.zeros(x.shape[1])
+    falls, moves = np.zeros(x.shape[1]), np.zeros((x.shape[1], len(x)))
     orders = [generator.permutation(len(x)) for _ in range(REPEATS)]
     for place in range(x.shape[1]):
         shuffled = x.copy()
         for order in orders:
             shuffled[:, place] = x[order, place]
-            falls[place] += (whole - measure(shuffled)) / REPEATS
-    return falls
+            less = measure(shuffled)
+            falls[place] += (whole.value - less.value) / REPEATS
+            moves[place] += (whole.moves - less.moves) / REPEATS
+    return moved(falls, moves, weights)
 
 
 def common(one: Floats, other: Floats) -> float:
-    """What two models' importances have in common, in [0, 1]; two that need nothing, 1."""
+    """What two models' importances (F,) have in common, in [0, 1]; two that need nothing, 1."""
     parts = [np.maximum(falls, 0.0) for falls in (one, other)]
     sums = [float(part.sum()) for part in parts]
     if not all(sums):
         return 0.0 if any(sums) else 1.0
     return float(min(1.0, np.minimum(*(p / s for p, s in zip(parts, sums, strict=True))).sum()))
+
+
+def agreement(one: Floats, reference: Floats) -> Interval | None:
+    """The same of importances (1 + R, F), both asked about the same rows, with its interval.
+
+    None where `reference` needs no column: there is nothing to agree on.
+    """
+    if not (reference[0] > 0).any():
+        return None
+    return resample.interval(np.array([common(*both) for both in zip(one, reference, strict=True)]))

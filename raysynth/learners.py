@@ -1,17 +1,25 @@
-"""Learners that are asked what rows teach of a target: ten, of kinds and settings that differ.
+"""Learners that are asked what rows teach of a target: six kinds, of two to four settings each.
 
 | name | what it is |
 |---|---|
 | boosted trees | 100 histogram trees of 31 leaves |
+| boosted trees, few | 20 of them |
 | boosted stumps | 100 histogram trees of two leaves: columns one by one |
 | linear | logistic regression, C = 1; ridge regression, alpha = 1 |
+| linear, held less | the same with C = 1 / 33; alpha = 33 |
 | linear, held back | the same with C = 0.001; alpha = 1000 |
 | forest | 50 random trees, 5 rows a leaf, the root of the columns at each split |
+| forest, fine | 50 random trees, a row a leaf |
 | forest, shallow | 50 random trees, 6 splits deep |
 | tree | one, 50 rows a leaf |
+| tree, fine | one, 5 rows a leaf |
 | tree, small | one, 4 splits deep |
+| tree, smallest | one, 2 splits deep |
 | neighbours | the 20 nearest rows, each with one voice |
+| neighbours, few | the 5 nearest rows |
 | perceptron | one hidden layer of 32, 10 epochs of Adam in batches of 256 |
+| perceptron, small | one hidden layer of 4 |
+| perceptron, deep | two hidden layers of 32 |
 
 table-GAN (Park et al., 2018, arXiv 1806.03384) compares decision trees, random forests, AdaBoost
 and perceptrons. Departures: boosted stumps stand for AdaBoost, which refuses to learn where its
@@ -251,27 +259,41 @@ def _tree(**options: Any) -> Callable[[Task, int], Any]:
     return make
 
 
-def _neighbours(task: Task, _: int) -> Any:
-    kind = KNeighborsRegressor if task.size is None else KNeighborsClassifier
-    return kind(min(20, len(task.y)), algorithm="brute", n_jobs=1)
+def _neighbours(nearest: int) -> Callable[[Task, int], Any]:
+    def make(task: Task, _: int) -> Any:
+        kind = KNeighborsRegressor if task.size is None else KNeighborsClassifier
+        return kind(min(nearest, len(task.y)), algorithm="brute", n_jobs=1)
+
+    return make
 
 
-def _perceptron(task: Task, state: int) -> Any:
-    kind = MLPRegressor if task.size is None else MLPClassifier
-    batch = min(256, len(task.y))
-    return kind(hidden_layer_sizes=(32,), max_iter=10, batch_size=batch, random_state=state)
+def _perceptron(*hidden: int) -> Callable[[Task, int], Any]:
+    def make(task: Task, state: int) -> Any:
+        kind = MLPRegressor if task.size is None else MLPClassifier
+        batch = min(256, len(task.y))
+        return kind(hidden_layer_sizes=hidden, max_iter=10, batch_size=batch, random_state=state)
+
+    return make
 
 
 BOOSTED = Method("boosted trees", _boosted(), rows=None, boosted=True)
 LEARNERS = (
     BOOSTED,
+    Method("boosted trees, few", _boosted(max_iter=20), boosted=True),
     Method("boosted stumps", _boosted(max_leaf_nodes=2), boosted=True),
     Method("linear", _linear(1.0)),
+    Method("linear, held less", _linear(33.0)),
     Method("linear, held back", _linear(1000.0)),
     Method("forest", _forest(min_samples_leaf=5)),
+    Method("forest, fine", _forest()),
     Method("forest, shallow", _forest(max_depth=6)),
     Method("tree", _tree(min_samples_leaf=50)),
+    Method("tree, fine", _tree(min_samples_leaf=5)),
     Method("tree, small", _tree(max_depth=4)),
-    Method("neighbours", _neighbours, rows=ROWS // 2),
-    Method("perceptron", _perceptron),
+    Method("tree, smallest", _tree(max_depth=2)),
+    Method("neighbours", _neighbours(20), rows=ROWS // 2),
+    Method("neighbours, few", _neighbours(5), rows=ROWS // 2),
+    Method("perceptron", _perceptron(32)),
+    Method("perceptron, small", _perceptron(4)),
+    Method("perceptron, deep", _perceptron(32, 32)),
 )

@@ -18,6 +18,7 @@ from raysynth.errors import TableError
 from raysynth.figures import Learner
 from raysynth.gate import decide
 from raysynth.judge import Report, judge
+from raysynth.learners import LEARNERS
 from raysynth.reading import OTHERS, grouped
 from raysynth.risks import Risk, skipped
 from raysynth.schema import Schema
@@ -71,8 +72,7 @@ def test_every_figure_stands_between_ceiling_and_floor(copied: Report) -> None:
 
 
 def test_every_figure_of_fidelity_lies_in_an_interval(copied: Report) -> None:
-    without = {figure.name for figure in copied.figures if figure.low is None}
-    assert without == {"learners", "importance"}
+    assert not [figure.name for figure in copied.figures if figure.low is None]
     for score in (*copied.figures, *copied.columns.values(), *copied.pairs.values()):
         if score.low is not None and score.high is not None:
             assert 0 <= score.low <= score.synthetic <= score.high <= 1
@@ -83,6 +83,12 @@ def test_every_figure_of_fidelity_lies_in_an_interval(copied: Report) -> None:
     assert found["copies"].low == pytest.approx(1 / (1 + 1.959964**2 / 4000))
     assert found["copies"].high == 1.0
     assert found["detection"].low == pytest.approx(found["detection"].synthetic, abs=0.02)
+
+
+def test_learners_come_back_from_json(copied: Report) -> None:
+    told = json.loads(json.dumps(copied.to_json(), allow_nan=False))["learners"]
+    assert tuple(Learner(**one) for one in told) == copied.learners
+    assert len(told) == 2 * len(LEARNERS)
 
 
 def test_the_worst_group_is_told_by_its_column_alone(copied: Report) -> None:

@@ -7,16 +7,17 @@ models are:
 
 - **ranking**: whether one who compares learners on synthetic rows would choose as on real ones, as
   in synthetic ranking agreement (Jordon, Yoon & van der Schaar, 2018, arXiv 1806.11345).
-  Departures: both are tested on real rows, since that is where a model is put to use; and from -1
-  to 1, as Kendall's tau is, not a share of pairs.
+  Departures: both are tested on real rows, since that is where a model is put to use; from -1 to 1,
+  as Kendall's tau is, not a share of pairs; and learners that the rows asked do not tell apart tie
+  (`raysynth.ranking`).
 - **importances**: whether boosted trees lean on the same columns (`raysynth.importance`).
 - **compatibility** (table-GAN; Park et al., 2018, arXiv 1806.03384): each learner's score when
-  trained on synthetic rows beside that when trained on real ones. Departure: that paper has ten
-  settings a kind of learner, here are one or two; and an AUC beside F1, R2 in place of a relative
+  trained on synthetic rows beside that when trained on real ones. Departures: that paper has ten
+  settings a kind of learner, here are two to four; and an AUC beside F1, R2 in place of a relative
   error, which has no value for numbers about 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,9 +26,11 @@ import pyarrow as pa
 
 from raysynth.figures import Figure, Learner, Score, figure
 from raysynth.frames import Floats
-from raysynth.importance import common, importances, rows
+from raysynth.importance import agreement, importances, rows
 from raysynth.learners import BOOSTED, LEARNERS, Predict, Task
-from raysynth.predictions import Measured, area, explained, f1, replicates
+from raysynth.predictions import REPLICATES, Measured, area, explained, f1, replicates
+from raysynth.ranking import Scores, kept
+from raysynth.risks import Interval
 from raysynth.schema import Schema
 
 Unit = Literal["AUC", "R2"]
@@ -44,15 +47,14 @@ class Utility:
 
 @dataclass(frozen=True)
 class Learned:
-    """What learners are worth on real rows by their names, and on what boosted trees lean, (F,)."""
+    """What learners are worth on real rows by their names, and on what boosted trees lean, (R, F).
+
+    `scores` are those of the same learners, to be put in order. R: `raysynth.ranking`.
+    """
 
     utilities: dict[str, Utility]
+    scores: Scores
     leaned: Floats
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """The score of each learner."""
-        return {name: one.score.value for name, one in self.utilities.items()}
 
     @property
     def values(self) -> dict[tuple[str, str], float]:
@@ -112,7 +114,10 @@ def learned(
         learner.name: _graded(task, predict(learner.asked(task)), weights)
         for learner, predict in predictors.items()
     }
-    return Learned(utilities, _leaned(task, predictors[BOOSTED], shuffles))
+    measured = [one.score for one in utilities.values()]
+    values, moves = np.array([one.value for one in measured]), np.stack([o.moves for o in measured])
+    scores = Scores.of(values, moves, weights)
+    return Learned(utilities, scores, _leaned(task, predictors[BOOSTED], shuffles))
 
 
 def compared(
@@ -129,7 +134,8 @@ def compared(
     Ranking and importances are held against those learned from `ceiling`, training rows. There
     their own ceiling is of as many of those rows, drawn again with replacement: what a generator
     would keep that knows no more of the population than training rows tell. Without `ceiling` both
-    are left out.
+    are left out; so is the ranking where learners of `ceiling` all tie, and importances where their
+    trees need no column, as with a target of one class: there is nothing to agree on.
     """
 
     def learn(table: pa.Table) -> Learned:
@@ -143,28 +149,21 @@ def compared(
         drawn = np.random.default_rng([seed, 10]).integers(ceiling.num_rows, size=ceiling.num_rows)
         again = learn(ceiling.take(np.sort(drawn)))
         three = mine, again, none
-        figures += [
-            figure("learners", Score(*(kept(one.scores, best.scores) for one in three))),
-            figure("importance", Score(*(common(one.leaned, best.leaned) for one in three))),
-        ]
+        agreed = {
+            "learners": _agreed(three, lambda one: kept(one.scores, best.scores)),
+            "importance": _agreed(three, lambda one: agreement(one.leaned, best.leaned)),
+        }
+        figures += [figure(name, score) for name, score in agreed.items() if score]
     return figures, _each(mine, best, none)
 
 
-def kept(one: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """How well `one` orders learners as `reference` does: 1 as well as can be, -1 the reverse.
-
-    Of the pairs that differ in `reference`, those ordered alike less those reversed, as a share; a
-    pair that ties in `one` alone is neither. That is Somers' D (American Sociological Review 27,
-    1962): Kendall's tau, but for ties. With no order to keep it is 1.
-    """
-    names = list(reference)
-    above = np.triu_indices(len(names), 1)
-    signs = []
-    for scores in (one, reference):
-        values = np.array([scores[name] for name in names])
-        signs.append(np.sign(values[:, None] - values)[above])
-    pairs = int(np.count_nonzero(signs[1]))
-    return float(np.sum(signs[0] * signs[1]) / pairs) if pairs else 1.0
+def _agreed(
+    three: tuple[Learned, Learned, Learned], find: Callable[[Learned], Interval | None]
+) -> Score | None:
+    own, top, floor = (find(one) for one in three)
+    if own is None or top is None or floor is None:
+        return None
+    return Score(own.value, top.value, floor.value, own.low, own.high)
 
 
 def _figures(mine: Learned, best: Learned | None, none: Learned) -> list[Figure]:
@@ -205,15 +204,15 @@ def _graded(task: Task, guess: Floats, weights: Floats) -> Utility:
 def _leaned(task: Task, predict: Predict, generator: np.random.Generator) -> Floats:
     x, width = BOOSTED.asked(task), task.columns[0].shape[1]
     if task.hopeless:
-        return np.zeros(width)
-    few = rows(width)
+        return np.zeros((1 + REPLICATES, width))
+    few = rows(width, task.size or 1)
     chosen = np.sort(generator.permutation(len(x))[:few])
     truth = task.truth[chosen]
-    none = np.empty((0, len(truth)))
+    weights = replicates(len(truth), generator)
 
-    def measure(asked: Floats) -> float:
+    def measure(asked: Floats) -> Measured:
         if task.size is None:
-            return explained(truth, predict(asked), none).value
-        return area(truth, predict(asked)).value
+            return explained(truth, predict(asked), weights[:0])
+        return area(truth, predict(asked))
 
-    return importances(measure, x[chosen], generator)
+    return importances(measure, x[chosen], generator, weights)
