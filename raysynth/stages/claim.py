@@ -31,7 +31,7 @@ from raysynth.stages.staging import Table, fingerprint, stage
 from raysynth.storage import Place, reason, write_bytes
 
 SETTINGS, SOURCE, CLAIM = "settings.json", "source.json", "claim.json"
-FRESH_S, STALE_S = 30.0, 180.0
+FRESH_S, STALE_S, ASK_AGAIN_S = 30.0, 180.0, 0.2
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _held_in_bucket(place: Place) -> Iterator[None]:
 def _refuse_others(place: Place, at: Place, me: dict[str, Any]) -> None:
     """Raise `RunError` where a living process other than this has claimed the run."""
     try:
-        claim = json.loads(at.read_bytes())
+        claim = json.loads(_said(at))
         mine, host = claim["mark"] == me["mark"], str(claim["host"])
         pid, age = int(claim["pid"]), time.time() - float(claim["time"])
     except (AbsentError, ValueError, KeyError, TypeError) as error:
@@ -129,6 +129,15 @@ def _refuse_others(place: Place, at: Place, me: dict[str, Any]) -> None:
             f"seconds ago); wait for it to end, or choose another --name. If it is dead, repeat "
             f"the command {STALE_S:.0f} seconds after its last sign of life"
         )
+
+
+def _said(at: Place) -> bytes:
+    """What the object holds. Swift answers 404 in the moment one object takes another's place."""
+    try:
+        return at.read_bytes()
+    except AbsentError:
+        time.sleep(ASK_AGAIN_S)
+        return at.read_bytes()
 
 
 def _lives(pid: int) -> bool:
