@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from raysynth.errors import GivenError, RaysynthError, RunError, StorageError, TableError
 from raysynth.sampler import Sampler
 from raysynth.serving.audit import Ledger, Log
-from raysynth.serving.catalogue import Entry
+from raysynth.serving.catalogue import Entry, ReplacedError
 from raysynth.serving.formats import Chunk, Writer, encode
 from raysynth.serving.guard import Slots
 from raysynth.serving.problems import Problem, without_place
@@ -71,6 +72,15 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Meters:
+    """Who is told what happens: an answer that ended, a model opened, how many draw and wait."""
+
+    answered: Callable[[Counted], None] = lambda counted: None
+    opened: Callable[[str], None] = lambda name: None
+    drawing: Callable[[int, int], None] = lambda drawing, waiting: None
+
+
+@dataclass(frozen=True)
 class House:
     """What all answers share."""
 
@@ -79,7 +89,7 @@ class House:
     slots: Slots
     pool: Executor  # for what is long
     quick: Executor  # for what is short, so that it need not wait for what is long
-    meter: Callable[[Counted], None]
+    meters: Meters
 
 
 def _now() -> float:
@@ -101,7 +111,8 @@ class Answer:
     number: str = field(default_factory=lambda: secrets.token_hex(8))
     rows: int = 0
     bytes: int = 0
-    taken: int = 0  # rows counted against the token's day
+    taken: int = 0  # rows counted against the token's day, which is that of `day`
+    day: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=_now)
     _chunks: Iterator[Chunk] | None = None
     _coming: "asyncio.Future[Chunk | None] | None" = None
@@ -159,9 +170,11 @@ class Answer:
         if len(set(names)) < len(names):
             raise TableError("columns: one is named twice")
         schema = pa.schema([schema.field(sampler.table.schema[name].name) for name in names])
-        wait = self.house.ledger.take(self.who.name, wanted.rows, self.who.rows_per_day)
+        self.day = datetime.now(UTC)
+        most = self.who.rows_per_day
+        wait = self.house.ledger.take(self.who.name, wanted.rows, most, self.day)
         if wait is not None:
-            said = f"the token may have {self.who.rows_per_day:,} rows a day (UTC)"
+            said = f"the token may have {most:,} rows a day (UTC)"
             raise Problem("quota", said, retry_after=wait)
         self.taken = wanted.rows
         self.house.log.write("begun", **self.facts, given=sorted(given), columns=wanted.columns)
@@ -196,16 +209,20 @@ class Answer:
         house.slots.leave(self.who.name)
         if not self.taken:
             return  # nothing was begun
-        house.meter(Counted(self.entry.name, self.form.suffix, how, self.rows, self.bytes, seconds))
-        house.log.write(
-            "ended",
-            **{key: self.facts[key] for key in ("request", "who", "model")},
-            how=how,
-            rows=self.rows,
-            bytes=self.bytes,
-            seconds=round(seconds, 3),
-        )
-        house.ledger.give_back(self.who.name, self.taken - self.rows)
+        told = Counted(self.entry.name, self.form.suffix, how, self.rows, self.bytes, seconds)
+        house.meters.answered(told)
+        try:
+            house.log.write(
+                "ended",
+                **{key: self.facts[key] for key in ("request", "who", "model")},
+                how=how,
+                rows=self.rows,
+                bytes=self.bytes,
+                seconds=round(seconds, 3),
+            )
+        finally:
+            if left := self.taken - self.rows:
+                house.ledger.give_back(self.who.name, left, self.day)
 
 
 def problem_of(error: RaysynthError, entry: Entry) -> Problem:
@@ -215,6 +232,8 @@ def problem_of(error: RaysynthError, entry: Entry) -> Problem:
         return Problem("request", said)
     if isinstance(error, TableError):
         return Problem("request", f"columns: {said.removeprefix('columns: ')}")
+    if isinstance(error, ReplacedError):
+        return Problem("model", f"{entry.name}: {said}", retry_after=1)
     if isinstance(error, RunError | StorageError):
         return Problem("model", f"{entry.name}: {said}")
     return Problem("fault", said)

@@ -19,12 +19,32 @@ from typing import Any
 from raysynth.errors import StorageError
 from raysynth.storage import reason
 
+STRANGERS = 60  # refusals of a minute that are written down of those without a token
+
 
 class Log:
     """A file of JSON lines that is only ever appended to."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = threading.Lock()
+        self._minute = self._strangers = self._untold = 0
+
+    def refused(self, now: datetime, known: bool, **facts: Any) -> None:
+        """Add a line for a request that was refused. Raises `StorageError`.
+
+        Of those who are not `known` it writes down `STRANGERS` a minute, and with the next line how
+        many more there were: else whoever reaches the server could fill the disk.
+        """
+        with self._lock:
+            if (minute := int(now.timestamp()) // 60) != self._minute:
+                self._minute, self._strangers = minute, 0
+            if not known and self._strangers >= STRANGERS:
+                self._untold += 1
+                return
+            self._strangers += not known
+            untold, self._untold = self._untold, 0
+        self.write("refused", **facts, **({"untold": untold} if untold else {}))
 
     def write(self, event: str, **facts: Any) -> None:
         """Add a line. Raises `StorageError`, and then nothing may leave."""
@@ -53,12 +73,11 @@ class Ledger:
         self.path = Path(path)
         self._local = threading.local()
 
-    def take(self, who: str, rows: int, limit: int | None) -> int | None:
-        """Count `rows` more for `who` today; None if that is within `limit`.
+    def take(self, who: str, rows: int, limit: int | None, now: datetime) -> int | None:
+        """Count `rows` more for `who` on the day of `now`; None if that is within `limit`.
 
-        Else nothing is counted, and it gives the seconds until tomorrow.
+        Else nothing is counted, and it gives the seconds until the next day.
         """
-        now = datetime.now(UTC)
         with self._open() as file:
             had = self._had(file, who, _day(now))
             if limit is not None and had + rows > limit:
@@ -67,17 +86,15 @@ class Ledger:
             self._count(file, who, _day(now), rows)
         return None
 
-    def give_back(self, who: str, rows: int) -> None:
-        """Count `rows` fewer for `who` today."""
-        day = _day(datetime.now(UTC))
+    def give_back(self, who: str, rows: int, taken: datetime) -> None:
+        """Count `rows` fewer for `who` on the day they were `taken`, which may be over."""
         with self._open() as file:
-            # Past midnight there may be less to give back to than was taken the day before.
-            self._count(file, who, day, -min(rows, self._had(file, who, day)))
+            self._count(file, who, _day(taken), -rows)
 
-    def had(self, who: str) -> int:
-        """Rows that `who` has had today."""
+    def had(self, who: str, now: datetime) -> int:
+        """Rows that `who` has had on the day of `now`."""
         with self._open() as file:
-            return self._had(file, who, _day(datetime.now(UTC)))
+            return self._had(file, who, _day(now))
 
     def _had(self, file: sqlite3.Connection, who: str, day: str) -> int:
         found = file.execute("SELECT rows FROM had WHERE who = ? AND day = ?", (who, day))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.errors import AbsentError, RaysynthError, RunError
+from raysynth.gate import LEVELS, Level
 from raysynth.run import MANIFEST, Run, open_run
 from raysynth.sampler import Sampler
 from raysynth.storage import Place
@@ -25,6 +26,10 @@ FRESH = 2.0  # seconds for which what was seen in a place is taken to be there s
 SHOWN = 200  # values of a category listed
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 REPORT, FIGURES = "report.html", "report.json"
+
+
+class ReplacedError(RunError):
+    """A run is not the one that was found under its name."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,32 @@ class Entry:
         return str(self.manifest.get("digest"))
 
     @property
-    def verdict(self) -> str | None:
-        """What the privacy gate said of it, if it was asked."""
+    def verdict(self) -> Level | None:
+        """What the gate said of it; None where it was never asked.
+
+        What cannot be read of it counts as "fail".
+        """
         gate = self.manifest.get("gate")
         said = gate.get("verdict") if isinstance(gate, Mapping) else gate
-        return None if said is None else str(said)
+        known: Level = next((level for level in LEVELS if level == said), "fail")
+        return None if gate is None else known
 
 
 class Catalogue:
     """The runs in `place`, or the one run that it is."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, place: Place, fresh: float = FRESH) -> None:
+        self.place, self.fresh = place, fresh
         self._lock = threading.Lock()
         self._names: tuple[str, ...] = ()
-        self._listed = -FRESH
+        self._listed = -fresh
         self._single = False  # whether the place is a run itself
         self._seen: dict[str, tuple[float, Entry]] = {}
 
     def names(self) -> tuple[str, ...]:
         """Names of the runs that are there. Raises `StorageError`."""
         with self._lock:
-            if time.monotonic() - self._listed >= FRESH:
+            if time.monotonic() - self._listed >= self.fresh:
                 self._names = tuple(sorted(self._list()))
                 self._listed = time.monotonic()
             return self._names
@@ -72,8 +81,8 @@ class Catalogue:
         if not NAME.fullmatch(name) or name not in self.names():
             raise KeyError(name)
         with self._lock:
-            since, entry = self._seen.get(name, (-FRESH, None))
-        if entry is None or time.monotonic() - since >= FRESH:
+            since, entry = self._seen.get(name, (-self.fresh, None))
+        if entry is None or time.monotonic() - since >= self.fresh:
             entry = Entry(name, self._at(name), self._manifest(name))
             with self._lock:
                 self._seen[name] = time.monotonic(), entry
@@ -149,7 +158,10 @@ class Shelf:
 
     def _make(self, entry: Entry, key: tuple[str, str], future: "Future[Sampler]") -> None:
         try:
-            sampler = Sampler.open(open_run(entry.place))
+            run = open_run(entry.place)
+            if run.manifest["digest"] != entry.stamp:  # its verdict may be another as well
+                raise ReplacedError(f"{entry.place}: it was replaced a moment ago; ask again")
+            sampler = Sampler.open(run)
         except BaseException as error:  # noqa: BLE001 (told to all who wait for it)
             with self._lock:
                 self._open.pop(key, None)
@@ -219,6 +231,8 @@ def described(run: Run, values: bool = True) -> dict[str, Any]:
         "figures": figures(run),
         "kept": run.kept,
         "least": run.config.least,
+        "reasons": list((run.gate or {}).get("reasons", ())),
+        "untried": list((run.gate or {}).get("untried", ())),
     }
 
 

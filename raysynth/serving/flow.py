@@ -8,12 +8,14 @@ no such proxy (uvicorn alone), sending waits by itself.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from starlette.responses import Response
 
 from raysynth.serving.formats import Chunk
+from raysynth.serving.problems import MEDIA, Problem
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -70,11 +72,18 @@ class Paced:
 class _Pace:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
+        self._refused = False  # whether the proxy's own words are kept back
         self._whole = False  # whether all of the request's body has been received
         self._more: asyncio.Future[Message] | None = None
         self._news, self._sent, self._said = asyncio.Event(), 0, 0
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _of_proxy(message):
+            self._refused = True
+            said = "what was to answer has ended; another is there, or will be"
+            await refuse(Problem("ended", said, retry_after=1), self._send)
+        if self._refused:
+            return
         await self._send(message)  # returns when the socket has taken it, or nearly
         if body := message.get("body"):
             self._sent += len(body)
@@ -101,6 +110,24 @@ class _Pace:
     def end(self) -> None:
         if self._more is not None:
             self._more.cancel()
+
+
+def _of_proxy(start: Message) -> bool:
+    """Whether it is the proxy that fails, having lost its replica: a replica's own have a type.
+
+    RFC 9110, 15.6.4: such a state is temporary, and a client may ask again.
+    """
+    types = {value for name, value in start["headers"] if name.lower() == b"content-type"}
+    return start["status"] == 500 and MEDIA.encode() not in types
+
+
+async def refuse(problem: Problem, send: Send) -> None:
+    """Answer with a problem document."""
+    body = json.dumps(problem.document()).encode()
+    headers = [(k.encode(), v.encode()) for k, v in problem.headers.items()]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class Stream(Response):

@@ -24,7 +24,7 @@ GROUP = 100_000  # rows of a Parquet row group at least, so that a large table's
 
 
 class Chunk(NamedTuple):
-    """Some bytes of an answer, and how many rows end in them."""
+    """Some bytes of an answer, and how many rows they come to, rounded up."""
 
     data: bytes
     rows: int
@@ -251,10 +251,13 @@ def _written_as(kind: pa.DataType) -> pa.DataType:
 
 
 def _cut(data: bytes, rows: int) -> Iterator[Chunk]:
-    """`data` in chunks; its rows end in the last of them."""
+    """`data` in chunks. Each counts for rows, so that nobody has the first of them for nothing."""
+    counted = 0
     for start in range(0, len(data), MOST):
         piece = data[start : start + MOST] if len(data) > MOST else data
-        yield Chunk(piece, rows if start + MOST >= len(data) else 0)
+        so_far = -(-rows * min(start + MOST, len(data)) // len(data))
+        yield Chunk(piece, so_far - counted)
+        counted = so_far
 
 
 def _wishes(accept: str) -> dict[str, float]:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import time
 import traceback
+from collections.abc import Callable
 
-from raysynth.serving.flow import App, Message, Receive, Scope, Send
+from raysynth.serving.flow import App, Message, Receive, Scope, Send, refuse
 from raysynth.serving.problems import Problem
 
 BODY = 64 * 2**10  # bytes of a request's body at most
@@ -59,15 +59,6 @@ class Guard:
                 await refuse(Problem("fault", said), headed)
 
 
-async def refuse(problem: Problem, send: Send) -> None:
-    """Answer with a problem document."""
-    body = json.dumps(problem.document()).encode()
-    headers = [(k.encode(), v.encode()) for k, v in problem.headers.items()]
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
 async def _whole(scope: Scope, receive: Receive) -> Receive:
     """A `receive` that has the whole body first. Raises `Problem` for one too large or slow."""
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
@@ -115,10 +106,16 @@ class Slots:
     Of one event loop.
     """
 
-    def __init__(self, at_once: int, line: int, patience: float) -> None:
+    def __init__(
+        self,
+        at_once: int,
+        line: int,
+        patience: float,
+        told: Callable[[int, int], None] = lambda drawing, waiting: None,
+    ) -> None:
         self._free = asyncio.Semaphore(at_once)
-        self.line, self.patience = line, patience
-        self._waiting = 0
+        self.line, self.patience, self._told = line, patience, told
+        self._drawing = self._waiting = 0
         self._mine: dict[str, int] = {}
 
     async def enter(self, who: str, most: int) -> None:
@@ -130,10 +127,11 @@ class Slots:
         if self._free.locked() and self._waiting >= self.line:
             raise busy
         self._mine[who] = self._mine.get(who, 0) + 1
-        self._waiting += 1
+        self._count(0, 1)
         try:
             async with asyncio.timeout(self.patience):
                 await self._free.acquire()
+            self._count(1, 0)
         except TimeoutError:
             self._leave(who)
             raise busy from None
@@ -141,12 +139,18 @@ class Slots:
             self._leave(who)
             raise
         finally:
-            self._waiting -= 1
+            self._count(0, -1)
 
     def leave(self, who: str) -> None:
         """Give the slot back."""
         self._free.release()
+        self._count(-1, 0)
         self._leave(who)
+
+    def _count(self, drawing: int, waiting: int) -> None:
+        self._drawing += drawing
+        self._waiting += waiting
+        self._told(self._drawing, self._waiting)
 
     def _leave(self, who: str) -> None:
         self._mine[who] -= 1

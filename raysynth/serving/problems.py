@@ -33,6 +33,7 @@ KINDS = {
     "quota": _Kind(429, "The token's rows of a day are used up"),
     "host": _Kind(421, "The request is for another host"),
     "fault": _Kind(500, "A fault of the server's own"),
+    "ended": _Kind(503, "The server is being restarted"),
     "model": _Kind(503, "The model cannot be used"),
     "log": _Kind(503, "The audit log cannot be written"),
 }

@@ -1,6 +1,5 @@
 """What an HTTP interface answers from: tokens, runs, samplers, limits, the log. Without HTTP."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from raysynth import checkpoint
 from raysynth.errors import ConfigError, RaysynthError, RunError, StorageError
 from raysynth.run import open_run
-from raysynth.serving.answers import Answer, Counted, House, Wanted, problem_of
+from raysynth.serving.answers import Answer, House, Meters, Wanted, problem_of
 from raysynth.serving.audit import Ledger, Log
 from raysynth.serving.catalogue import REPORT, Catalogue, Entry, Shelf, described, told
 from raysynth.serving.formats import FORMATS, choose
@@ -21,6 +21,7 @@ from raysynth.serving.tokens import ANYONE, Token, Tokens
 from raysynth.storage import Place
 
 MIB = 2**20
+KNOWN = 64  # descriptions of models kept
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,20 @@ class Serving:
 class Server:
     """What the routes ask: tokens, runs, samplers, the log."""
 
-    def __init__(self, serving: Serving, meter: Callable[[Counted], None] | None = None) -> None:
+    def __init__(self, serving: Serving, meters: Meters) -> None:
         self.serving = serving
         self.tokens = None if serving.tokens is None else Tokens(serving.tokens)
         self.catalogue = Catalogue(Place.of(serving.runs))
-        self.shelf = Shelf(serving.models, serving.memory_mib * MIB)
+        self.shelf = Shelf(serving.models, serving.memory_mib * MIB, meters.opened)
+        self._known: dict[tuple[str, str, bool], dict[str, Any]] = {}
         state = Path(serving.state)
         self.house = House(
             Log(state / "audit.jsonl"),
             Ledger(state / "rows.sqlite"),
-            Slots(serving.at_once, serving.line, serving.patience),
+            Slots(serving.at_once, serving.line, serving.patience, meters.drawing),
             _pool("long", serving.threads),
             _pool("quick", serving.threads),
-            meter or (lambda counted: None),
+            meters,
         )
 
     def who(self, secret: str | None, scope: str) -> Token:
@@ -118,26 +120,42 @@ class Server:
         refused = self.refused(entry)
         limits = {"rows": self.serving.most_rows}
         formats = [form.media for form in FORMATS]
-        try:
-            more = described(open_run(entry.place), values=not refused)
-        except RaysynthError as error:
-            raise problem_of(error, entry) from None
+        more = self._described(entry, values=not refused)
         line = told(entry, not refused, "its privacy gate failed" if refused else "")
         return {**line, **more, "limits": limits, "formats": formats}
 
+    def _described(self, entry: Entry, values: bool) -> dict[str, Any]:
+        """`catalogue.described`, kept for some: it reads all files of a run to verify them."""
+        key = (entry.name, entry.stamp, values)
+        more = self._known.get(key)
+        if more is None:
+            try:
+                more = described(open_run(entry.place), values)
+            except RaysynthError as error:
+                raise problem_of(error, entry) from None
+            while len(self._known) >= KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = more
+        return more
+
     def report(self, entry: Entry) -> bytes:
-        """A model's report. Raises `Problem`."""
+        """A model's report, as it was saved. Raises `Problem`."""
         if REPORT not in entry.manifest.get("files", {}):
             raise Problem("no-report", f"{entry.name} was not judged; 'raysynth evaluate' does it")
         try:
-            return (open_run(entry.place).place / REPORT).read_bytes()
+            data = (entry.place / REPORT).read_bytes()
         except RaysynthError as error:
             raise problem_of(error, entry) from None
+        if checkpoint.entry(data) != entry.manifest["files"][REPORT]:
+            said = f"{entry.name}: {REPORT} is not what was saved; copy the run again"
+            raise Problem("model", said)
+        return data
 
     def answer(self, entry: Entry, who: Token, client: str, accept: str | None, body: bytes) -> Any:
         """An answer about to begin. Raises `Problem`."""
         if self.refused(entry):
-            raise Problem("gate", f"{entry.name} failed its privacy gate, and its rows stay here")
+            said = f"{entry.name} failed its privacy gate; to serve it all the same takes the "
+            raise Problem("gate", f"{said}operator's --allow-failed {entry.name}")
         form = choose(accept)
         if form is None:
             known = ", ".join(form.media for form in FORMATS)

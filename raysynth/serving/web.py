@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from raysynth.errors import StorageError
-from raysynth.serving.answers import Counted, Wanted
+from raysynth.serving.answers import Meters, Wanted
 from raysynth.serving.flow import App, Stream
 from raysynth.serving.formats import FORMATS
 from raysynth.serving.guard import Guard
@@ -38,9 +39,9 @@ def _refusals(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {KINDS[kind].status: {"description": KINDS[kind].title, **_PROBLEM} for kind in kinds}
 
 
-def build(serving: Serving, meter: Callable[[Counted], None] | None = None) -> App:
+def build(serving: Serving, meters: Meters | None = None) -> App:
     """The application."""
-    server = Server(serving, meter)
+    server = Server(serving, meters or Meters())
     app = FastAPI(
         title="raysynth",
         version=version("raysynth"),
@@ -165,7 +166,7 @@ def _problems(app: FastAPI, server: Server) -> None:
             "why": problem.kind,
         }
         with suppress(StorageError):  # nothing leaves
-            server.house.log.write("refused", **facts)
+            server.house.log.refused(datetime.now(UTC), facts["who"] is not None, **facts)
         return answered(problem)
 
     @app.exception_handler(Exception)

@@ -7,8 +7,7 @@ names (`raysynth.stages.serve:application`); `start` serves from this machine.
 
 import ipaddress
 import socket
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ray import serve
 from starlette.middleware import Middleware
 
 from raysynth.errors import ConfigError
-from raysynth.serving.answers import Counted
+from raysynth.serving.answers import Counted, Meters
 from raysynth.serving.flow import Paced
 from raysynth.serving.server import Serving
 from raysynth.serving.tokens import read
@@ -57,14 +56,25 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application, built in the replica: nothing of it travels."""
-        return build(self.serving, _meter())
+        return build(self.serving, _meters())
 
 
 def application(options: dict[str, Any]) -> Any:
     """The Serve application; `options` are those of `Serving`, and `replicas` or `autoscaling`.
 
-    Raises `TypeError` for an option there is not.
+    Raises `ConfigError` for an option there is not, and without `tokens`: where the proxies of a
+    cluster listen is not known here.
     """
+    known = {one.name for one in fields(Serving)} | {"replicas", "autoscaling"}
+    if unknown := sorted(set(options) - known):
+        have = ", ".join(sorted(known))
+        raise ConfigError(f"{', '.join(unknown)}: no such option; there are {have}")
+    if missing := [name for name in ("runs", "state", "tokens") if not options.get(name)]:
+        raise ConfigError(f"{', '.join(missing)}: needed to serve on a cluster")
+    return _bound(options)
+
+
+def _bound(options: dict[str, Any]) -> Any:
     options = dict(options)
     scaling = {"num_replicas": int(options.pop("replicas", 1))}
     if autoscaling := options.pop("autoscaling", None):
@@ -120,7 +130,7 @@ def start(serving: Serving, listening: Listening) -> None:
         options |= {name: str(Path(file or "").absolute()) for name, file in files.items()}
     serve.start(proxy_location="HeadOnly", http_options=options)
     serve.run(
-        application({**asdict(serving), "replicas": listening.replicas}),
+        _bound({**asdict(serving), "replicas": listening.replicas}),
         name=NAME,
         route_prefix="/",
     )
@@ -143,8 +153,8 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _meter() -> Callable[[Counted], None]:
-    """Counts every answer in Serve's metrics, which Ray gives to Prometheus."""
+def _meters() -> Meters:
+    """Serve's metrics, which Ray gives to Prometheus."""
     from ray.serve import metrics
 
     tags = ("model", "format", "how")
@@ -159,4 +169,15 @@ def _meter() -> Callable[[Counted], None]:
         sizes.inc(one.bytes, tagged) if one.bytes else None
         seconds.observe(one.seconds, tagged)
 
-    return count
+    loads = metrics.Counter("raysynth_model_loads", "Runs opened.", ("model",))
+    drawing = metrics.Gauge("raysynth_drawing", "Answers being drawn.")
+    waiting = metrics.Gauge("raysynth_waiting", "Requests waiting for a place.")
+
+    def opened(name: str) -> None:
+        loads.inc(1, {"model": name})
+
+    def lines(draw: int, wait: int) -> None:
+        drawing.set(draw)
+        waiting.set(wait)
+
+    return Meters(count, opened, lines)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysynth.errors import ConfigError
 from raysynth.remote import ARROW, MEDIA, Client, RemoteError
 from raysynth.run import Run
 from raysynth.sampler import Sampler
@@ -136,7 +137,8 @@ def judge(run: Path, verdict: str) -> None:
     """Put a gate's verdict into a manifest."""
     facts = json.loads((run / "manifest.json").read_text())
     del facts["digest"]
-    facts["gate"] = {"verdict": verdict}
+    reason = {"level": verdict, "name": "linkability", "said": "Somebody was found."}
+    facts["gate"] = {"verdict": verdict, "reasons": [reason], "untried": ["Most things."]}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     (run / "manifest.json").write_text(json.dumps({**facts, "digest": digest}))
 
@@ -230,6 +232,9 @@ def test_models_are_listed_and_described(served: Served, small_run: Run) -> None
     failed = served.client().model("failed")
     assert "values" not in failed["columns"][0]
     assert failed["gate"] == "fail"
+    assert [one["said"] for one in failed["reasons"]] == ["Somebody was found."]
+    assert failed["untried"] == ["Most things."]
+    assert (model["gate"], model["reasons"]) == (None, [])
     assert served.ask("GET", "/v1/models/small/report").problem["type"].endswith("no-report")
     assert served.ask("GET", "/v1/models/damaged").status == 503
 
@@ -419,6 +424,7 @@ def test_a_run_that_failed_its_gate_stays_unless_it_is_named(served: Served) -> 
     refused = served.sample({"rows": 1}, name="failed")
     assert refused.status == 403
     assert refused.problem["type"] == "about:raysynth/gate"
+    assert "--allow-failed failed" in refused.problem["detail"]
     assert served.sample({"rows": 1}, name="allowed").status == 200
 
 
@@ -491,6 +497,26 @@ def test_the_command_serves_until_it_is_stopped(
         assert f"serving {small_run.path} at {url}" in said
 
 
+def test_the_configuration_of_a_cluster_builds_the_application() -> None:
+    import yaml
+    from ray.serve.schema import ServeDeploySchema
+
+    from raysynth.stages import serve
+
+    file = Path(__file__).parents[2] / "infra" / "serve.yaml"
+    found = ServeDeploySchema(**yaml.safe_load(file.read_text()))
+    (told,) = found.applications
+    assert told.import_path == "raysynth.stages.serve:application"
+    assert told.args["tokens"]
+    assert found.http_options.host == "127.0.0.1"
+    serve.application(told.args)
+    for left in ("runs", "state", "tokens"):
+        with pytest.raises(ConfigError, match=f"{left}: needed"):
+            serve.application({**told.args, left: None})
+    with pytest.raises(ConfigError, match="allow_fail: no such option"):
+        serve.application({**told.args, "allow_fail": ["a"]})
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -538,7 +564,17 @@ def test_a_browser_draws_rows_on_the_page_and_asks_nobody_else(
         assert served.secrets["all"] not in await tab.run(kept)
         await tab.run("document.querySelector('[data-name=failed]').click()")
         await tab.until("document.getElementById('said').textContent.includes('gate failed')")
+        assert await tab.run("document.getElementById('ask').hidden")
         assert await tab.run("document.getElementById('download').disabled")
+        said = await tab.run("document.getElementById('judgement').textContent")
+        assert "Somebody was found." in said
+        verdicts = await tab.run(
+            "Object.fromEntries([...document.querySelectorAll('#models button')].map((one) => "
+            "[one.dataset.name, one.querySelector('.verdict')?.textContent ?? null]))"
+        )
+        gates = {"small": "not judged", "failed": "gate: fail", "allowed": "gate: fail"}
+        assert gates.items() <= verdicts.items()
+        assert verdicts["torn"] is None  # what is damaged has no verdict
 
     asked = browse(f"http://127.0.0.1:{served.port}/", tmp_path / "profile", use)
     own = (f"http://127.0.0.1:{served.port}/", "data:", "about:")
