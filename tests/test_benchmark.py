@@ -92,12 +92,14 @@ def test_fidelity_refuses_what_a_family_does_not_know(fidelity: Any) -> None:
     assert not cells
 
 
-@pytest.mark.parametrize("command", [[], ["peers"], ["scale"], ["fidelity"], ["tables"], ["paper"]])
+COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve"]
+
+
+@pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS)])
 def test_help_works(command: list[str]) -> None:
     call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    commands = ["peers", "scale", "fidelity", "tables", "paper"]
-    assert all(word in done.stdout for word in command or commands)
+    assert all(word in done.stdout for word in command or COMMANDS)
 
 
 def test_numbers_show_what_counts(figures: Any) -> None:

@@ -15,6 +15,7 @@
     peer_anonymeter.py    its tasks in Anonymeter's environment, the only file that imports it
     sdgym.py       the command that runs our families and SDV's in SDGym
     peer_sdgym.py  its tasks in SDGym's environment, the only file that imports it
+    serving.py     the command that measures what HTTP costs, and what many clients get
     processes.py   CPU and memory of all the processes below one
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement
