@@ -184,7 +184,13 @@ def learners(shown: Sequence[Learner]) -> Markup:
                 xytext=(high + 0.03 * (high - low), place),
                 va="center",
                 annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.4, "alpha": 0.5},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "relpos": (0, 0.5),  # from the name's own beginning
+                    "color": INK,
+                    "linewidth": 0.4,
+                    "alpha": 0.5,
+                },
             )
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)

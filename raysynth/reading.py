@@ -40,6 +40,10 @@ ATTACKS = {
     "singling_out": "Is there a description that fits one person and nobody else?",
     "linkability": "Do these two parts of a record belong to one person?",
     "inference": "What is the cell of this person that I do not know, given the others?",
+    "inference_worst": (
+        "The same of the column that is guessed best (of several, so the interval's lower end "
+        "counts)"
+    ),
     "rare_values": "Does the table show a value that few people have?",
     "rare_combinations": "Does the table show a combination that one person alone has?",
     "exact_copies": "Is somebody's whole row in the table?",
@@ -70,8 +74,8 @@ def meaning(report: Report) -> str:
     attacks = [name for name in grave if name not in fidelity]
     if verdict.verdict == "pass":
         return (
-            "Every check stayed under its bars. That holds for the attacks that were made, and is "
-            "no proof that nobody can be recognised by another."
+            "Every check stayed under its bars. That holds for the attacks that were made, and "
+            "proves nothing about others."
         )
     if verdict.verdict == "fail" and attacks:
         return (

@@ -13,6 +13,7 @@ from raysynth.config import GateConfig
 from raysynth.figures import Learner
 from raysynth.gate import decide
 from raysynth.judge import Report, judge
+from raysynth.reading import question
 from raysynth.report import html
 from raysynth.risks import Risk, membership, skipped
 from raysynth.schema import Schema
@@ -372,6 +373,14 @@ def test_a_curve_of_an_attack_is_drawn_evenly_and_by_magnitude() -> None:
     few = membership("membership_trees", np.arange(40.0), np.arange(40.0), NOTE)
     assert "on a logarithmic scale" in judged(few)
     assert "0.001</text>" not in judged(few)
+
+
+def test_every_attack_asks_a_question_of_its_own() -> None:
+    """Names that begin alike are not asked alike where they ask for something else."""
+    names = ["inference", "inference_worst", "membership_trees", "membership_model"]
+    asked = [question(replace(LOUD, name=name)) for name in names]
+    assert len(set(asked)) == len(names)
+    assert question(replace(LOUD, name="unheard_of")) == "Unheard of"
 
 
 def test_learners_are_drawn_with_the_line_of_equal_scores() -> None:
