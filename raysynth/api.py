@@ -1,17 +1,25 @@
-"""The Python way in: the same calls the command line and the jobs make."""
+"""The Python way in: the same calls the command line and the jobs make.
+
+What only training and judging need is loaded when they are called: who opens a run to sample it
+waits for neither Ray nor learners.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raysynth import run as folder
 from raysynth.config import TrainConfig
-from raysynth.judge import Report
 from raysynth.progress import Show
 from raysynth.sampler import Sampler
-from raysynth.stages.staging import Table
+
+if TYPE_CHECKING:
+    from raysynth.judge import Report
+    from raysynth.stages.staging import Table
 
 
 class Run(folder.Run):

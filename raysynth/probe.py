@@ -22,7 +22,7 @@ from statistics import fmean
 import numpy as np
 
 from raysynth.layout import Codes, Layout
-from raysynth.metrics import detection, marginals, pairs
+from raysynth.metrics import marginals, pairs
 from raysynth.schema import Schema
 from raysynth.table import TableCodec
 
@@ -33,6 +33,8 @@ SEEN = 5
 
 def figures(table: TableCodec, held: Codes, drawn: Codes) -> dict[str, float]:
     """All of the above, of as many drawn rows (B) as held-out ones."""
+    from raysynth.metrics import detection  # learners take a second to load: not to open a run
+
     held, drawn = held.to("cpu"), drawn.to("cpu")
     schema = _some(table.schema.modelled)
     real, made = (

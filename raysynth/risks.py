@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from raysynth.frames import Bools, Floats
 
 LEVEL = 0.95
 FEWEST = 30  # rows of a side under which an attack says nothing
-Z = float(norm.ppf(0.5 + LEVEL / 2))
+Z = float(ndtri(0.5 + LEVEL / 2))
 
 Unit = Literal["AUC", "risk", "share"]
 
@@ -69,7 +69,7 @@ def share(successes: float, tried: float, worst_of: int = 1) -> Interval:
     """
     if not tried:
         return Interval(0.0, 0.0, 1.0)
-    z = float(norm.ppf(1 - (1 - LEVEL) / 2 / worst_of))
+    z = float(ndtri(1 - (1 - LEVEL) / 2 / worst_of))
     plain, square = successes / tried, z**2
     centre = (plain + square / (2 * tried)) / (1 + square / tried)
     half = z * np.sqrt(plain * (1 - plain) / tried + square / (4 * tried**2)) / (1 + square / tried)
@@ -126,6 +126,8 @@ def auc(members: Floats, others: Floats) -> Interval:
 
     Ties count half. Both hold two scores or more, all finite.
     """
+    from scipy.stats import rankdata  # takes half a second to load: not to open a run
+
     m, n = len(members), len(others)
     joint = rankdata(np.concatenate([members, others]))
     # How many of the other side each score exceeds, as a share: DeLong's structural components.

@@ -55,8 +55,10 @@ class Counting(TableModel):
     def __init__(self, loss: float = 1.0) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.optimizers = (torch.optim.SGD(self.parameters(), lr=0.1),)
         self.steps, self.loss = 0, loss
+
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (torch.optim.SGD(self.parameters(), lr=0.1),)
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, torch.Tensor]:
         next(batches)

@@ -9,6 +9,7 @@ table: data parallelism is applied from outside (`raysynth.parallel`).
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, NamedTuple, Protocol, cast
@@ -25,13 +26,25 @@ from raysynth.layout import Bounds, Codes, Layout
 class TableModel(nn.Module, ABC):
     """A generator of codes with all it needs to train."""
 
-    optimizers: tuple[Optimizer, ...]
     pace = 1.0  # of the settings' learning rates: lowered by training that diverged
     chooses = True  # whether its best weights are kept; else its last, trained on all rows
     scores = False  # whether `score` and `row_bits` tell anything
     fills = False  # whether `fill` does
     averaging = 0  # weights are averaged over about the last one in so many steps; 0: they are not
     anneals = False  # whether rates fall to 0 along a cosine
+
+    @cached_property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Of each network, made when training first asks.
+
+        A first optimizer makes PyTorch load its compiler, which takes over a second; who only
+        samples does not wait for it.
+        """
+        return self._optimizers()
+
+    @abstractmethod
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        """Each network's, new, in the order that `step` takes them."""
 
     def score(self, codes: Codes) -> Tensor:
         """How unlike the model's own rows these held-out ones (B) are: a number, lower is better.

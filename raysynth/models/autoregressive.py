@@ -32,7 +32,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from raysynth import draw
 from raysynth.draw import Batch, Draw
@@ -177,17 +177,13 @@ class Model(TableModel):
         # Of points that lie side by side much the same is to be said: a part that all share.
         self.pointed = [i for i, c in enumerate(self.columns) if c.choice and c.choice.places]
         self.along = nn.ParameterList(torch.zeros(width, FEATURES) for _ in self.pointed)
-        self.optimizers = (
-            AdamW(
-                self.parameters(),
-                lr=config.rate,
-                weight_decay=config.decay,
-                betas=(0.9, 0.99),
-                fused=True,
-            ),
-        )
 
     # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        rate, decay = self.config.rate, self.config.decay
+        betas = (0.9, 0.99)
+        return (AdamW(self.parameters(), lr=rate, weight_decay=decay, betas=betas, fused=True),)
 
     def trains_on(self, rows: int) -> None:
         """Dropout is for tables that would be known by heart; it blurs what could be exact."""

@@ -53,7 +53,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from raysynth import draw
 from raysynth.adversary import Average, Critic, outscored, spread, steepness
@@ -215,10 +215,6 @@ class Model(TableModel):
         self._register_categories(shares, sizes)
         self.average = Average(self.generator, config.average) if config.average else None
         self.anneals = config.anneal
-        self.optimizers = (
-            _adam(self.critic, config.critic_rate, config.critic_decay, config.betas),
-            _adam(self.generator, config.generator_rate, config.generator_decay, config.betas),
-        )
 
     def _register_categories(
         self, shares: Mapping[str, tuple[float, ...]], sizes: list[int]
@@ -240,6 +236,13 @@ class Model(TableModel):
             self.register_buffer(name, value, persistent=False)
 
     # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        config = self.config
+        return (
+            _adam(self.critic, config.critic_rate, config.critic_decay, config.betas),
+            _adam(self.generator, config.generator_rate, config.generator_decay, config.betas),
+        )
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """`critic_steps` updates of the critic, then one of the generator (Algorithm 1)."""

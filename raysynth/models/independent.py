@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 from raysynth import draw
 from raysynth.draw import Batch, Draw
@@ -74,7 +74,9 @@ class Model(TableModel):
             known = shares.get(column.name) or (1.0,) * column.size
             start = torch.tensor(known, dtype=torch.float32).clamp_min(START) * START
             self.counts.append(start.repeat_interleave(_cells(column)) / _cells(column))
-        self.optimizers = (SGD(self.parameters(), lr=1.0),)
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        return (SGD(self.parameters(), lr=1.0),)
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """Add a batch's shares to the counts."""

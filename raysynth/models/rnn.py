@@ -31,7 +31,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from raysynth import draw
 from raysynth.draw import Batch, Draw
@@ -132,9 +132,11 @@ class Model(TableModel):
             self.heads.append(head)
         self.shift = nn.Embedding(indices, parts)  # what an index adds to its column's mixture
         nn.init.normal_(self.shift.weight, std=0.01)
-        self.optimizers = (AdamW(self.parameters(), lr=config.rate, weight_decay=config.decay),)
 
     # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        return (AdamW(self.parameters(), lr=self.config.rate, weight_decay=self.config.decay),)
 
     def at(self, share: float) -> None:
         """The rate falls to 0 along a cosine."""

@@ -264,14 +264,7 @@ class Model(TableModel):
         self.generator = Generator(side, config)
         self.discriminator = Reader(side, 1, config)
         self.averages = Average((2, 2, self.discriminator.width), config.momentum)
-        networks: list[nn.Module] = [self.generator, self.discriminator]
         self.classifier = Reader(side, len(target), config) if target else None
-        if self.classifier is not None:
-            networks.append(self.classifier)
-        self.optimizers = tuple(
-            Adam(network.parameters(), lr=config.rate, betas=config.betas, fused=True)
-            for network in networks
-        )
         self.weights = Weights(self.generator, config.average) if config.average else None
         self.anneals = config.anneal
         self._register_places(target)
@@ -316,6 +309,14 @@ class Model(TableModel):
         return codes
 
     # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        networks = (self.generator, self.discriminator, self.classifier)
+        return tuple(
+            Adam(network.parameters(), lr=self.config.rate, betas=self.config.betas, fused=True)
+            for network in networks
+            if network is not None
+        )
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """Update the discriminator, the classifier and the generator on one batch."""

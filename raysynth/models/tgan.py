@@ -52,7 +52,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from raysynth import draw
 from raysynth.adversary import Average, Critic, outscored, steepness
@@ -352,7 +352,12 @@ class Model(TableModel):
         self.anneals = config.anneal
         choices = [place for s in layout.choices for place in range(s.start, s.start + s.size)]
         self.register_buffer("chosen", torch.tensor(choices, dtype=torch.long), persistent=False)
-        self.optimizers = tuple(
+
+    # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        config = self.config
+        return tuple(
             Adam(
                 network.parameters(),
                 lr=config.rate,
@@ -362,8 +367,6 @@ class Model(TableModel):
             )
             for network in (self.generator, self.discriminator)
         )
-
-    # -- training ---------------------------------------------------------------------------
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """An update of the generator, then one of the discriminator, on the same rows."""
@@ -385,7 +388,7 @@ class Model(TableModel):
             self.average.move(self.generator)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+    def _update(self, optimizer: Optimizer, network: nn.Module, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_value_(network.parameters(), self.config.clip)

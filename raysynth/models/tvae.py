@@ -51,7 +51,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from raysynth import draw
 from raysynth.adversary import Average
@@ -176,13 +176,15 @@ class Model(TableModel):
             Average(network, config.average) for network in self._makers() if config.average
         )
         self.anneals = config.anneal
-        self.optimizers = (Adam(self.parameters(), lr=config.rate, weight_decay=config.decay),)
 
     def _makers(self) -> list[nn.Module]:
         """The networks that make a sample."""
         return [self.decoder] if self.prior is None else [self.decoder, self.prior]
 
     # -- training ---------------------------------------------------------------------------
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        return (Adam(self.parameters(), lr=self.config.rate, weight_decay=self.config.decay),)
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """One step up the bound on the likelihood of a batch."""
