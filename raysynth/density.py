@@ -22,11 +22,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, features, learnable
 from raysynth.points import Points, neighbours
 from raysynth.schema import Schema
+from raysynth.threads import single
 
 SAME = 1e-6  # of a number's range: rows that lie nearer than this are taken to be this far
 
@@ -59,7 +59,7 @@ def odds(
         early_stopping=False,
         random_state=int(generator.integers(2**31)),
     )
-    # One thread, and overflows let be, for the reasons that detection gives.
-    with threadpool_limits(1), np.errstate(over="ignore"):
+    # One thread, and overflows let be, for the reasons that `threads` and detection give.
+    with single(), np.errstate(over="ignore"):
         scores: Floats = trees.fit(fit, truth).decision_function(held)
     return np.split(scores, np.cumsum([len(matrix) for matrix in rest])[:-1])

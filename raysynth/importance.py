@@ -29,6 +29,7 @@ REPEATS = 3
 CELLS = 100_000  # rows times columns, at most, so that wide tables take no longer
 CLASSES = 3  # of more, each with trees of its own, fewer rows are asked, for the same reason
 FEWEST = 200
+AT_ONCE = 5_000_000  # cells of shuffled copies that are asked about in one call
 
 
 def rows(columns: int, classes: int = 1) -> int:
@@ -38,23 +39,31 @@ def rows(columns: int, classes: int = 1) -> int:
 
 
 def importances(
+    predict: Callable[[Floats], Floats],
     measure: Callable[[Floats], Measured],
     x: Floats,
     generator: np.random.Generator,
     weights: Floats,
 ) -> Floats:
-    """How much `measure` of rows (B, F) falls when a column is shuffled, (1 + R, F).
+    """How much `measure` of what is predicted for rows (B, F) falls with a column shuffled.
 
-    The first are of the rows as they are, the others of rows as often as `weights` (R, B) say.
+    (1 + R, F): the first are of the rows as they are, the others of rows as often as `weights`
+    (R, B) say. `predict` is asked about many copies of the rows at once, and answers row by row.
     """
-    whole = measure(x)
-    falls, moves = np.zeros(x.shape[1]), np.zeros((x.shape[1], len(x)))
+    whole = measure(predict(x))
+    width = x.shape[1]
+    falls, moves = np.zeros(width), np.zeros((width, len(x)))
     orders = [generator.permutation(len(x)) for _ in range(REPEATS)]
-    for place in range(x.shape[1]):
-        shuffled = x.copy()
-        for order in orders:
-            shuffled[:, place] = x[order, place]
-            less = measure(shuffled)
+    some = max(1, AT_ONCE // (REPEATS * max(1, x.size)))
+    for start in range(0, width, some):
+        places = range(start, min(start + some, width))
+        copies = np.tile(x, (len(places) * REPEATS, 1)).reshape(len(places), REPEATS, *x.shape)
+        for copy, place in zip(copies, places, strict=True):
+            for shuffled, order in zip(copy, orders, strict=True):
+                shuffled[:, place] = x[order, place]
+        said = predict(copies.reshape(-1, width))
+        for number, guess in enumerate(np.split(said, len(places) * REPEATS)):
+            less, place = measure(guess), places[number // REPEATS]
             falls[place] += (whole.value - less.value) / REPEATS
             moves[place] += (whole.moves - less.moves) / REPEATS
     return moved(falls, moves, weights)

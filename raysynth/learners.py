@@ -52,11 +52,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, codes, features, floats, learnable, missing, pooled
 from raysynth.points import Points, points
 from raysynth.schema import Schema
+from raysynth.threads import single
 
 CLASSES = 10  # a learner grows one tree a class and round: the rarest classes are pooled
 ROWS = 10_000
@@ -214,8 +214,8 @@ def _fit(model: Any, *data: Any) -> None:
 
 
 def _calm(call: Callable[..., Any], *data: Any) -> Any:
-    # One thread, and overflows let be, for the reasons that detection gives.
-    with threadpool_limits(1), np.errstate(over="ignore"):
+    # One thread, and overflows let be, for the reasons that `threads` and detection give.
+    with single(), np.errstate(over="ignore"):
         return call(*data)
 
 

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, Integers, codes, floats
 from raysynth.schema import Schema
+from raysynth.threads import single
 
 FAR = 10.0
 BLOCK = 1 << 19
@@ -115,7 +115,7 @@ def nearest(
     right = np.concatenate([references.numbers, squares], axis=1).T
     found = np.empty(queries.rows, dtype=np.int64)
     # One thread, as elsewhere: sums in another order may find another of two that are as near.
-    with threadpool_limits(1):
+    with single():
         for rows in _blocks(queries, references):
             apart = left[rows] @ right
             apart += _mismatched(queries, references, rows)
@@ -140,7 +140,7 @@ def neighbours(queries: Points, references: Points, count: int) -> Floats:
     squares = np.square(references.numbers).sum(axis=1, keepdims=True)
     right = np.concatenate([references.numbers, squares], axis=1).T
     found = np.empty((queries.rows, count))
-    with threadpool_limits(1):
+    with single():
         for rows in _blocks(queries, references):
             apart = left[rows] @ right
             apart += _mismatched(queries, references, rows)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
-from threadpoolctl import threadpool_limits
 
 from raysynth import risks
 from raysynth.frames import Floats, Integers
+from raysynth.threads import single
 
 REPLICATES = 100
 
@@ -81,7 +81,7 @@ def f1(truth: Integers, guess: Integers, weights: Floats) -> Measured:
     value = float(np.mean(2 * hits.sum(axis=0) / either.sum(axis=0)))
     if len(truth) < 2:
         return Measured(value)
-    with threadpool_limits(1):
+    with single():
         over, under = 2 * weights @ hits, weights @ either
     # A class that a replicate neither has nor is said to have counts 0.
     shares = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
@@ -96,7 +96,7 @@ def explained(truth: Floats, guess: Floats, weights: Floats) -> Measured:
     missed, squares = np.square(truth - guess), np.square(away)
     whole = float(squares.sum())
     share = float(missed.sum()) / whole
-    with threadpool_limits(1):
+    with single():
         spread = weights @ squares - np.square(weights @ away) / len(truth)
         lost = weights @ missed
     varied = spread > 1e-12 * whole

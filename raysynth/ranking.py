@@ -14,11 +14,11 @@ Shapes: R, the rows as they are and then the replicates; B rows asked; L learner
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from raysynth import resample
 from raysynth.frames import Floats
 from raysynth.risks import Interval, Z
+from raysynth.threads import single
 
 _ROUNDING = 1e-12
 
@@ -33,7 +33,7 @@ class Scores:
     @classmethod
     def of(cls, values: Floats, moves: Floats, weights: Floats) -> "Scores":
         """Of scores (L,), what each row moves them (L, B), and how often it is drawn (R - 1, B)."""
-        with threadpool_limits(1):
+        with single():
             products = moves @ moves.T
         squares = np.diag(products)
         apart = Z * np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0.0))
@@ -50,7 +50,7 @@ class Scores:
 
 def moved(values: Floats, moves: Floats, weights: Floats) -> Floats:
     """Figures (K,) as they are, then of rows drawn again, (R, K); `moves` is (K, B)."""
-    with threadpool_limits(1):
+    with single():
         off = weights @ moves.T - moves.sum(axis=1)
     drawn: Floats = values + np.concatenate([np.zeros((1, len(values))), off])
     return drawn

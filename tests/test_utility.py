@@ -194,7 +194,7 @@ def test_importances_by_hand() -> None:
         lost = -np.square(asked[:, 0] - x[:, 0] + 0.1 * (asked[:, 1] - x[:, 1]))
         return utility.Measured(float(lost.mean()), moves=(lost - lost.mean()) / len(lost))
 
-    drawn = importances(measure, x, seeded(), replicates(500, seeded()))
+    drawn = importances(np.copy, measure, x, seeded(), replicates(500, seeded()))
     falls = drawn[0]
     # A shuffled column differs from itself by twice its variance.
     assert falls == pytest.approx([2.0, 0.02, 0.0], rel=0.2)

@@ -24,7 +24,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
 from raysynth.attacks import Tables
 from raysynth.density import away, odds
@@ -32,6 +31,7 @@ from raysynth.frames import Floats
 from raysynth.points import points
 from raysynth.risks import FEWEST, Risk, membership, skipped
 from raysynth.schema import Schema
+from raysynth.threads import single
 
 ROWS = 4_000
 FAR = 5
@@ -79,7 +79,7 @@ def attack_with(
         random_state=int(generator.integers(2**31)),
     )
     asked = _seen(tables, schema, generator, rows)
-    with threadpool_limits(1):
+    with single():
         trees.fit(np.concatenate([side for pair in seen for side in pair]), truth)
         members, others = (trees.decision_function(side) for side in asked)
     return [membership(NAME, members, others, NOTE)]

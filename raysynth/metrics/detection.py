@@ -24,13 +24,13 @@ from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, Integers, features, learnable, pooled, subsample
 from raysynth.points import points
 from raysynth.risks import Interval
 from raysynth.risks import auc as delong
 from raysynth.schema import Schema
+from raysynth.threads import single
 
 FOLDS = 3
 CATEGORIES = 100
@@ -71,8 +71,7 @@ def interval(
     x, learner = _CLASSIFIERS[classifier](tables, schema, state)
     y = np.repeat([0, 1], rows)
     scores = np.empty(len(y))
-    # One thread: sums that several share are rounded in another order on another machine.
-    with threadpool_limits(1):
+    with single():
         for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=state).split(y, y):
             scores[held] = learner(x[fit], y[fit], x[held])
     return Interval(*(max(0.5, end) for end in delong(scores[rows:], scores[:rows])))

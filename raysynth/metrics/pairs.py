@@ -19,12 +19,12 @@ from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from raysynth.frames import Floats, Integers, floats
 from raysynth.resample import Draws
 from raysynth.schema import Column, Schema
 from raysynth.tallies import Coded, categories
+from raysynth.threads import single
 
 BINS = 10
 
@@ -92,8 +92,7 @@ def _correlations(table: pa.Table, names: list[str], weights: Floats) -> Floats:
     )
     present = ~np.isnan(values)
     x, seen = np.where(present, values, 0.0), present.astype(np.float64)
-    # One thread: sums that several share are rounded in another order on another machine.
-    with threadpool_limits(1):
+    with single():
         return np.stack([_pearson(x, seen, weight[:, None]) for weight in weights])
 
 

@@ -210,9 +210,9 @@ def _leaned(task: Task, predict: Predict, generator: np.random.Generator) -> Flo
     truth = task.truth[chosen]
     weights = replicates(len(truth), generator)
 
-    def measure(asked: Floats) -> Measured:
+    def measure(guess: Floats) -> Measured:
         if task.size is None:
-            return explained(truth, predict(asked), weights[:0])
-        return area(truth, predict(asked))
+            return explained(truth, guess, weights[:0])
+        return area(truth, guess)
 
-    return importances(measure, x[chosen], generator, weights)
+    return importances(predict, measure, x[chosen], generator, weights)
