@@ -1,15 +1,16 @@
 """The commands `raysynth serve` and `raysynth token`."""
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from raysynth.interrupts import noted
 from raysynth.terminal import Json, Storage, display, find, tell
 
 STATE = Path("~/.raysynth")  # of a server: tokens, the audit log, rows counted
+POLL_S = 0.2
 
 
 def serve(
@@ -63,13 +64,13 @@ def serve(
         files = (None if one is None else str(one) for one in (certificate, key))
         listening = stage.Listening(host, port, replicas, *files)
         try:
-            stage.start(serving, listening)
-            show.say(f"serving {place} at {listening.url}  (log: {state / 'audit.jsonl'})")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3_600)
-            show.say("stopping, once what is being answered has ended")
-            stage.stop()
+            with noted() as asked:
+                stage.start(serving, listening)
+                show.say(f"serving {place} at {listening.url}  (log: {state / 'audit.jsonl'})")
+                while not asked:
+                    time.sleep(POLL_S)
+                show.say("stopping, once what is being answered has ended")
+                stage.stop()
         finally:
             cluster.disconnect()
 

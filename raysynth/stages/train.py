@@ -25,6 +25,7 @@ from raysynth import checkpoint, models, parallel
 from raysynth.checkpoint import Checkpoint
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError, Stopped, StorageError
+from raysynth.interrupts import noted
 from raysynth.learn import Best, Plan, capture, ended, learn, restore
 from raysynth.progress import Show, Silent
 from raysynth.run import Run, build, drawing_of, finish, save_run
@@ -188,17 +189,13 @@ def _follow(
         list(map(show.say, unheard))
         return news
 
-    while True:
-        try:
-            if over.wait(POLL_S):
-                break
+    with noted() as asked:
+        while not over.wait(POLL_S):
             show_news()
-        except KeyboardInterrupt:
-            if stopping:
-                raise
-            stopping = True
-            show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
-            board.stop.remote()
+            if asked and not stopping:
+                stopping = True
+                show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
+                board.stop.remote()
     news = show_news()  # also where training was over before it was ever asked for
     if news["failed"]:
         raise StorageError(news["failed"])
