@@ -1,10 +1,12 @@
 """A run ready to draw tables from, without Ray.
 
-Row i of a sample comes from (seed, i // CHUNK): chunks are drawn whole, each with a generator of
-its own, and then cut. So the same seed gives the same row i for any number of rows, batch size,
-request split or number of workers.
+A sample is drawn in chunks, whole, each with a generator of its own made of the seed and the
+chunk's number, and then cut. So the same seed gives the same row i for any number of rows, batch
+size, request split or number of workers. The first chunks are short, for a request of a few rows is
+most often one of the first rows; all after the first thousand have a thousand.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from raysynth.storage import Place
 from raysynth.table import TableCodec
 
 CHUNK = 1_000
+STARTS = (0, 125, 250, 500)  # of the chunks among the first `CHUNK` rows
 GROUP = 25  # chunks decoded together
 ROUNDS = 25  # draws of a chunk before a row is made to hold what is given
 _FILLING = 1
@@ -153,10 +156,11 @@ class Sampler:
 
     def _piece(self, start: int, stop: int, seed: int, asked: dict[str, Bounds]) -> Drawn:
         """Rows `start` to `stop`, from whole chunks decoded together."""
-        first, last = start // CHUNK, -(-stop // CHUNK)
-        chunks = [self._chunk(number, seed, asked) for number in range(first, last)]
+        numbers = range(_holder(start), _holder(stop - 1) + 1)
+        chunks = [self._chunk(number, seed, asked) for number in numbers]
         codes = Codes.concat([chunk[0] for chunk in chunks])
-        codes = codes.take(slice(start - first * CHUNK, stop - first * CHUNK))
+        first = _start(numbers[0])
+        codes = codes.take(slice(start - first, stop - first))
         ids = np.arange(start, stop, dtype=np.uint64)
         tried, forced = sum(chunk[1] for chunk in chunks), sum(chunk[2] for chunk in chunks)
         return Drawn(self.table.decode(codes, ids, seed), tried, forced)
@@ -169,14 +173,15 @@ class Sampler:
         of so many rows had it.
         """
         generator = torch.Generator(self.device).manual_seed(seed_of(seed, number))
-        codes = self.model.sample(CHUNK, generator, asked)
+        wanted = _start(number + 1) - _start(number)
+        codes = self.model.sample(wanted, generator, asked)
         if not asked:
-            return codes, CHUNK, 0
+            return codes, wanted, 0
         columns = [(c, asked[c.name]) for c in self.table.layout.columns if c.name in asked]
-        kept, have = [_holding(codes, columns)], CHUNK
+        kept, have = [_holding(codes, columns)], wanted
         rows = kept[0].rows
         for _ in range(ROUNDS):
-            if rows >= CHUNK:
+            if rows >= wanted:
                 break
             codes = self.model.sample(CHUNK, generator, asked)
             kept.append(_holding(codes, columns))
@@ -188,12 +193,23 @@ class Sampler:
                 f"{quoted(sorted(asked))} at once; ask for less, or train an autoregressive "
                 "generator, which draws such rows straight away"
             )
-        missing = max(0, CHUNK - rows)
+        missing = max(0, wanted - rows)
         if missing:
             drawn = self.model.sample(CHUNK, generator, asked).take(slice(0, missing))
             kept.append(_forced(drawn, columns))
             have += CHUNK
-        return Codes.concat(kept).take(slice(0, CHUNK)), have, missing
+        return Codes.concat(kept).take(slice(0, wanted)), have, missing
+
+
+def _holder(row: int) -> int:
+    """The number of the chunk that holds `row`."""
+    return bisect_right(STARTS, row) - 1 if row < CHUNK else len(STARTS) + row // CHUNK - 1
+
+
+def _start(number: int) -> int:
+    """The first row of chunk `number`."""
+    first = len(STARTS)
+    return STARTS[number] if number < first else (number - first + 1) * CHUNK
 
 
 Asked = Sequence[tuple[ColumnSpans, Bounds]]

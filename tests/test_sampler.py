@@ -29,7 +29,17 @@ def whole(sampler: Sampler) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("start", "rows"), [(0, 1), (0, 999), (0, CHUNK + 1), (999, 2), (24_990, 30), (59_000, 1_500)]
+    ("start", "rows"),
+    [
+        (0, 1),
+        (0, 999),
+        (0, CHUNK + 1),
+        (120, 10),
+        (499, 1),
+        (999, 2),
+        (24_990, 30),
+        (59_000, 1_500),
+    ],
 )
 def test_row_i_is_the_same_however_the_table_is_cut(
     sampler: Sampler, whole: pa.Table, start: int, rows: int
@@ -201,8 +211,14 @@ def test_rows_drawn_and_forced_are_counted(sampler: Sampler) -> None:
     (drawn,) = sampler.stream(100, given={"grade": "l", "city": "Molde", "yes": True})
     assert drawn.tried >= CHUNK
     assert 0 <= drawn.forced <= CHUNK
-    (plain,) = sampler.stream(100)
+    (plain,) = sampler.stream(100, start=CHUNK)
     assert (plain.tried, plain.forced) == (CHUNK, 0)
+
+
+def test_a_few_of_the_first_rows_cost_few(sampler: Sampler) -> None:
+    for start, rows, tried in [(0, 1, 125), (0, 125, 125), (0, 126, 250), (250, 1, 250)]:
+        (drawn,) = sampler.stream(rows, start=start)
+        assert drawn.tried == tried
 
 
 @pytest.mark.parametrize(
