@@ -220,6 +220,10 @@ def sample(
             metavar="COLUMN=VALUE", help="What every row holds; 30..40 is a range. Repeat."
         ),
     ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--select", help="Only this column. Repeat.")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="The first row, of those SEED means.", min=0)] = 0,
     workers: Annotated[
         int | None, typer.Option(help="Draw on this many Ray workers.", min=1)
     ] = None,
@@ -231,7 +235,7 @@ def sample(
     with display(Path(os.devnull)) as show:
         from raysynth.stages.sample import sample as stage
 
-        drawn = stage(find(run, storage), out, rows, seed, wanted, workers, show)
+        drawn = stage(find(run, storage), out, rows, seed, wanted, workers, show, columns, offset)
         kept = f"; {drawn.rows / drawn.tried:.0%} of the rows drawn held it" if wanted else ""
         forced = f", {drawn.forced:,} rows were made to" if drawn.forced else ""
         show.say(f"table: {drawn.place}  ({drawn.rows:,} rows{kept}{forced})")

@@ -19,7 +19,7 @@ import torch
 
 from raysynth import relate
 from raysynth.arrays import plain, restored
-from raysynth.errors import GivenError
+from raysynth.errors import GivenError, TableError
 from raysynth.frames import Floats
 from raysynth.given import bounds_of, not_null
 from raysynth.hashing import seed_of
@@ -84,6 +84,14 @@ class Sampler:
     def asked(self, given: Mapping[str, Any]) -> dict[str, Bounds]:
         """`given` as bounds on codes, by column; see `given.bounds_of`. Raises `GivenError`."""
         return bounds_of(self.table, given)
+
+    def chosen(self, columns: Sequence[str] | None) -> list[str]:
+        """`columns` of the table, once each, or all of them. Raises `TableError`."""
+        schema = self.table.schema
+        names = list(schema.names) if columns is None else [schema[name].name for name in columns]
+        if len(set(names)) < len(names):
+            raise TableError("columns: one is named twice")
+        return names
 
     def fill(self, table: pa.Table, seed: int = 0, start: int = 0) -> pa.Table:
         """`table` (B rows) with a value drawn for every null of a column that was learned from.

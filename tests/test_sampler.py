@@ -215,6 +215,15 @@ def test_rows_drawn_and_forced_are_counted(sampler: Sampler) -> None:
     assert (plain.tried, plain.forced) == (CHUNK, 0)
 
 
+def test_columns_are_chosen_once_each(sampler: Sampler) -> None:
+    assert sampler.chosen(None) == list(sampler.table.schema.names)
+    assert sampler.chosen(["yes", "city"]) == ["yes", "city"]
+    with pytest.raises(TableError, match="one is named twice"):
+        sampler.chosen(["yes", "yes"])
+    with pytest.raises(TableError, match="no column is called 'cty'"):
+        sampler.chosen(["cty"])
+
+
 def test_a_few_of_the_first_rows_cost_few(sampler: Sampler) -> None:
     for start, rows, tried in [(0, 1, 125), (0, 125, 125), (0, 126, 250), (250, 1, 250)]:
         (drawn,) = sampler.stream(rows, start=start)

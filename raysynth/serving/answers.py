@@ -166,10 +166,8 @@ class Answer:
         given = {name: _pair(value) for name, value in wanted.given.items()}
         sampler.asked(given)
         schema = sampler.table.schema.arrow
-        names = wanted.columns or schema.names
-        if len(set(names)) < len(names):
-            raise TableError("columns: one is named twice")
-        schema = pa.schema([schema.field(sampler.table.schema[name].name) for name in names])
+        names = sampler.chosen(wanted.columns)
+        schema = pa.schema([schema.field(name) for name in names])
         self.day = datetime.now(UTC)
         most = self.who.rows_per_day
         wait = self.house.ledger.take(self.who.name, wanted.rows, most, self.day)

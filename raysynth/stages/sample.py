@@ -5,7 +5,7 @@ a few pieces however many rows are asked for.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -39,26 +39,30 @@ def sample(
     given: Mapping[str, Any] | None = None,
     workers: int | None = None,
     show: Show | None = None,
+    columns: Sequence[str] | None = None,
+    start: int = 0,
 ) -> Sampled:
     """Draw `rows` rows of the run at `path` into the .parquet or .csv file `out`, wherever it is.
 
-    In this process by default; over `workers` Ray actors where given, or where rows are many, if
-    there is work for two. The rows are the same either way. Raises `RunError`, `GivenError`,
-    `StorageError`.
+    Those from row `start` on of the table that `seed` means; of `columns` alone where given, in
+    their order. In this process by default and for 0 `workers`; over that many Ray actors where
+    given, or where rows are many, if there is work for two. The rows are the same either way.
+    Raises `RunError`, `GivenError`, `TableError`, `StorageError`.
     """
     show = show or Silent()
     place, target = Place.of(path), Place.of(out)
     sampler = Sampler.open(open_run(place))
     sampler.asked(given or {})  # what cannot be given is told before any row is drawn
+    names = sampler.chosen(columns)
     if workers is None and rows > LARGE:
         workers = os.cpu_count() or 1
     counts = [0, 0, 0]
 
     def tables() -> Iterator[pa.Table]:
         pieces = (
-            sampler.stream(rows, seed, given)
-            if workers is None or rows <= PIECE
-            else _on_ray(place.text, rows, seed, dict(given or {}), workers)
+            sampler.stream(rows, seed, given, start)
+            if not workers or rows <= PIECE
+            else _on_ray(place.text, (start, start + rows), seed, dict(given or {}), workers)
         )
         empty = True
         for drawn in pieces:
@@ -66,9 +70,9 @@ def sample(
                 counts[number] += count
             phase.at(counts[0])
             empty = False
-            yield drawn.table
+            yield drawn.table.select(names)
         if empty:
-            yield sampler.table.schema.arrow.empty_table()
+            yield sampler.table.schema.arrow.empty_table().select(names)
 
     with show.phase("sample", rows) as phase:
         write(tables(), target)
@@ -76,15 +80,17 @@ def sample(
 
 
 def _on_ray(
-    path: str, rows: int, seed: int, given: dict[str, Any], workers: int
+    path: str, rows: tuple[int, int], seed: int, given: dict[str, Any], workers: int
 ) -> Iterator[Drawn]:
+    """Rows from the first to before the second of `rows`, in their order."""
     import ray  # here, so that a small request does not wait for it
 
     from raysynth.stages import cluster
 
     own = cluster.connect(workers)
     threads = cluster.cpus_per_worker(None, workers, own)
-    pieces = -(-rows // PIECE)
+    # Cut where the sampler cuts, or chunks at the borders would be drawn twice.
+    pieces = -(-rows[1] // PIECE) - rows[0] // PIECE
     data = ray.data.range(pieces, override_num_blocks=max(1, min(pieces, 10_000)))
     # Pieces come in any order but are written in theirs.
     data.context.execution_options.preserve_order = True
@@ -108,7 +114,7 @@ class _Drawer:
     """An actor with the run open."""
 
     def __init__(
-        self, path: str, rows: int, seed: int, given: dict[str, Any], threads: int
+        self, path: str, rows: tuple[int, int], seed: int, given: dict[str, Any], threads: int
     ) -> None:
         import torch
 
@@ -117,9 +123,10 @@ class _Drawer:
         self.rows, self.seed, self.given = rows, seed, given
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        start = batch.column("id")[0].as_py() * PIECE
-        count = min(PIECE, self.rows - start)
-        (drawn,) = self.sampler.stream(count, self.seed, self.given, start)
+        first, end = self.rows
+        piece = first // PIECE + batch.column("id")[0].as_py()
+        start, stop = max(first, piece * PIECE), min(end, (piece + 1) * PIECE)
+        (drawn,) = self.sampler.stream(stop - start, self.seed, self.given, start)
         table = drawn.table
         for name, fact in zip(_FACTS, (drawn.tried, drawn.forced), strict=True):
             table = table.append_column(name, pa.repeat(fact, table.num_rows))
