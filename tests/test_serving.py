@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,24 @@ def rewrite(run: Path, **facts: Any) -> None:
     del told["digest"]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     (run / "manifest.json").write_text(json.dumps({**told, "digest": digest}))
+
+
+def test_what_is_written_to_a_shared_file_stays_when_others_close_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "rows")
+    ledger.take("a", 1, None, DAY)
+    thread = threading.Thread(target=ledger.had, args=("a", DAY))  # a connection of its own
+    thread.start()
+    thread.join()
+    other = (
+        "import sys; from datetime import datetime; from raysynth.serving.audit import Ledger\n"
+        "ledger, day = Ledger(sys.argv[1]), datetime.fromisoformat(sys.argv[2])\n"
+        "ledger.take('a', 10, None, day); print(ledger.had('a', day))\n"
+    )
+    command = [sys.executable, "-c", other, str(tmp_path / "rows"), DAY.isoformat()]
+    for had in (11, 121):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert int(done.stdout) == had
+        ledger.take("a", 100, None, DAY)
 
 
 @pytest.mark.parametrize("form", formats.FORMATS)

@@ -6,17 +6,16 @@ COLUMNS; never a value. Each line is one write to a file opened for appending, s
 servers can share it (POSIX, write(2): O_APPEND). What cannot be written down is not answered.
 """
 
-import contextlib
 import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from raysynth.errors import StorageError
+from raysynth.serving.files import File
 from raysynth.storage import reason
 
 STRANGERS = 60  # refusals of a minute that are written down of those without a token
@@ -70,15 +69,18 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._local = threading.local()
+        self._file = File(
+            path,
+            "CREATE TABLE IF NOT EXISTS had (who TEXT, day TEXT, rows INTEGER NOT NULL, "
+            "PRIMARY KEY (who, day))",
+        )
 
     def take(self, who: str, rows: int, limit: int | None, now: datetime) -> int | None:
         """Count `rows` more for `who` on the day of `now`; None if that is within `limit`.
 
         Else nothing is counted, and it gives the seconds until the next day.
         """
-        with self._open() as file:
+        with self._file.open() as file:
             had = self._had(file, who, _day(now))
             if limit is not None and had + rows > limit:
                 tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -88,12 +90,12 @@ class Ledger:
 
     def give_back(self, who: str, rows: int, taken: datetime) -> None:
         """Count `rows` fewer for `who` on the day they were `taken`, which may be over."""
-        with self._open() as file:
+        with self._file.open() as file:
             self._count(file, who, _day(taken), -rows)
 
     def had(self, who: str, now: datetime) -> int:
         """Rows that `who` has had on the day of `now`."""
-        with self._open() as file:
+        with self._file.open() as file:
             return self._had(file, who, _day(now))
 
     def _had(self, file: sqlite3.Connection, who: str, day: str) -> int:
@@ -106,36 +108,6 @@ class Ledger:
             "ON CONFLICT (who, day) DO UPDATE SET rows = rows + excluded.rows",
             (who, day, rows),
         )
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that nobody else's can come between."""
-        try:
-            file = getattr(self._local, "file", None)
-            if file is None:
-                file = self._local.file = self._made()
-            file.execute("BEGIN IMMEDIATE")
-            try:
-                yield file
-            except BaseException:
-                file.execute("ROLLBACK")
-                raise
-            file.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            self._local.file = None
-            raise StorageError(f"{self.path}: cannot be written: {type(error).__name__}") from None
-
-    def _made(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-        file = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("PRAGMA synchronous = NORMAL")
-        file.execute(
-            "CREATE TABLE IF NOT EXISTS had (who TEXT, day TEXT, rows INTEGER NOT NULL, "
-            "PRIMARY KEY (who, day))"
-        )
-        return file
 
 
 def _day(now: datetime) -> str:
