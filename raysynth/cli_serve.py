@@ -38,6 +38,17 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Serve this run though its gate failed. Repeat."),
     ] = None,
+    jobs_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE", help="Folder or s3://bucket/key that jobs may write to. Repeat."
+        ),
+    ] = None,
+    jobs_at_once: Annotated[int, typer.Option(help="Jobs drawn at once.", min=1)] = 2,
+    job_rows: Annotated[int, typer.Option(help="Rows of a job at most.", min=1)] = 1_000_000_000,
+    job_workers: Annotated[
+        int, typer.Option(help="Ray workers that draw a job; 0: one process.", min=0)
+    ] = 0,
     certificate: Annotated[Path | None, typer.Option(help="PEM file, for HTTPS.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     storage: Storage = "runs",
@@ -49,6 +60,7 @@ def serve(
         from raysynth.serving.server import Serving
         from raysynth.stages import cluster
         from raysynth.stages import serve as stage
+        from raysynth.storage import Place
 
         serving = Serving(
             runs=place.text,
@@ -60,6 +72,10 @@ def serve(
             models=models,
             memory_mib=memory_mib,
             threads=threads,
+            jobs_to=tuple(Place.of(one).text for one in jobs_to or ()),
+            jobs_at_once=jobs_at_once,
+            job_rows=job_rows,
+            job_workers=job_workers,
         )
         files = (None if one is None else str(one) for one in (certificate, key))
         listening = stage.Listening(host, port, replicas, *files)
@@ -70,7 +86,7 @@ def serve(
                 while not asked:
                     time.sleep(POLL_S)
                 show.say("stopping, once what is being answered has ended")
-                stage.stop()
+                stage.stop(serving.state if serving.jobs_to else None)
         finally:
             cluster.disconnect()
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is noted, where raising `KeyboardInterrupt` would be in the way.
+"""Ctrl-C and SIGTERM as a wish that is noted, where raising `KeyboardInterrupt` is in the way.
 
 Python raises it wherever the main thread happens to be: between two steps of what is being started,
 or in a destructor or a callback out of C, where it is printed and dropped, and what waits goes on

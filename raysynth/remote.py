@@ -170,17 +170,71 @@ class Client:
             part.unlink(missing_ok=True)
         return path
 
+    def submit(
+        self,
+        name: str,
+        to: str,
+        rows: int,
+        seed: int = 0,
+        given: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        offset: int = 0,
+    ) -> dict[str, Any]:
+        """Have the server write rows to a .parquet or .csv file where it may; the job it made.
+
+        Raises `RemoteError`.
+        """
+        asked = _body(rows, seed, given, columns, offset) | {"to": to}
+        path = f"/v1/models/{_quoted(name)}/jobs"
+        return _dict(self._answer(self._request(path, asked)))
+
+    def job(self, number: str) -> dict[str, Any]:
+        """How far a job is: its `state` is waiting, running, done, failed or cancelled."""
+        return _dict(self._get(f"/v1/jobs/{_quoted(number)}"))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The token's latest jobs."""
+        found: list[dict[str, Any]] = json.load(self._get("/v1/jobs"))["jobs"]
+        return found
+
+    def cancel(self, number: str) -> dict[str, Any]:
+        """Have a job end, and leave nothing."""
+        request = self._request(f"/v1/jobs/{_quoted(number)}", method="DELETE")
+        return _dict(self._answer(request))
+
+    def wait(self, number: str, seconds: float | None = None) -> dict[str, Any]:
+        """The job once it is over, or after `seconds`. Raises `RemoteError` for one that failed."""
+        end = None if seconds is None else time.monotonic() + seconds
+        pause = 0.2
+        while (job := self.job(number))["state"] in ("waiting", "running"):
+            if end is not None and time.monotonic() > end:
+                return job
+            time.sleep(pause)
+            pause = min(5.0, 1.5 * pause)
+        if job["state"] == "failed":
+            raise RemoteError(0, "job", f"the job failed: {job['why']}")
+        return job
+
     def _get(self, path: str) -> http.client.HTTPResponse:
-        return self._answer(urllib.request.Request(self.url + path, headers=self._headers()))
+        return self._answer(self._request(path))
 
     def _post(self, name: str, asked: dict[str, Any], media: str) -> http.client.HTTPResponse:
-        headers = {"accept": media, "content-type": "application/json"}
-        url = f"{self.url}/v1/models/{_quoted(name)}/sample"
-        body = json.dumps(asked).encode()
-        return self._answer(urllib.request.Request(url, body, self._headers() | headers))
+        return self._answer(self._request(f"/v1/models/{_quoted(name)}/sample", asked, media))
 
-    def _headers(self) -> dict[str, str]:
-        return {} if self._token is None else {"authorization": f"Bearer {self._token}"}
+    def _request(
+        self,
+        path: str,
+        asked: dict[str, Any] | None = None,
+        media: str = "application/json",
+        method: str | None = None,
+    ) -> urllib.request.Request:
+        headers = {"accept": media}
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token}"
+        body = None if asked is None else json.dumps(asked).encode()
+        if body is not None:
+            headers["content-type"] = "application/json"
+        return urllib.request.Request(self.url + path, body, headers, method=method)
 
     def _answer(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         """The answer, waited for as long as the server asks. Raises `RemoteError`."""
@@ -198,6 +252,11 @@ class Client:
             except urllib.error.URLError as error:
                 said = f"{self.url}: cannot be reached ({type(error.reason).__name__})"
                 raise RemoteError(0, "unreachable", said) from None
+
+
+def _dict(answer: http.client.HTTPResponse) -> dict[str, Any]:
+    found: dict[str, Any] = json.load(answer)
+    return found
 
 
 class _Stays(urllib.request.HTTPRedirectHandler):

@@ -58,6 +58,11 @@ class Wanted(BaseModel):
         list[str] | None, Field(min_length=1, description="Which columns, in this order.")
     ] = None
 
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """`given` as the sampler takes it."""
+        return {name: _pair(value) for name, value in self.given.items()}
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -163,7 +168,7 @@ class Answer:
     def _start(self) -> Iterator[Chunk]:
         """Check what is asked, count it, write it down."""
         sampler, wanted = self.opened(self.entry), self.wanted
-        given = {name: _pair(value) for name, value in wanted.given.items()}
+        given = wanted.bounds
         sampler.asked(given)
         schema = sampler.table.schema.arrow
         names = sampler.chosen(wanted.columns)

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -16,11 +16,13 @@ from raysynth.serving.audit import Ledger, Log
 from raysynth.serving.catalogue import REPORT, Catalogue, Entry, Shelf, described, told
 from raysynth.serving.formats import FORMATS, choose
 from raysynth.serving.guard import Slots
+from raysynth.serving.jobs import Book, Desk, Job, Order, Ordered, Runner, number
 from raysynth.serving.problems import Problem
 from raysynth.serving.tokens import ANYONE, Token, Tokens
 from raysynth.storage import Place
 
 MIB = 2**20
+Asked = TypeVar("Asked", bound=Wanted)
 KNOWN = 64  # descriptions of models kept
 
 
@@ -29,7 +31,8 @@ class Serving:
     """How runs are served. `tokens` None: to anyone, on the loopback only.
 
     `state` is the folder of the audit log and the ledger. Limits of requests hold for a replica,
-    those of rows for all that share `state`.
+    those of rows for all that share `state`. Jobs may write below `jobs_to`, by this process's own
+    rights; one is drawn over `job_workers` actors of Ray's, or in one process for 0.
     """
 
     runs: str
@@ -43,12 +46,16 @@ class Serving:
     models: int = 4
     memory_mib: int = 4_096
     threads: int = 1
+    jobs_to: tuple[str, ...] = ()
+    jobs_at_once: int = 2
+    job_rows: int = 1_000_000_000
+    job_workers: int = 0
 
 
 class Server:
     """What the routes ask: tokens, runs, samplers, the log."""
 
-    def __init__(self, serving: Serving, meters: Meters) -> None:
+    def __init__(self, serving: Serving, meters: Meters, runner: Runner | None = None) -> None:
         self.serving = serving
         self.tokens = None if serving.tokens is None else Tokens(serving.tokens)
         self.catalogue = Catalogue(Place.of(serving.runs))
@@ -63,6 +70,7 @@ class Server:
             _pool("quick", serving.threads),
             meters,
         )
+        self.desk = Desk(Book(state), runner, serving.jobs_to, serving.jobs_at_once)
 
     def who(self, secret: str | None, scope: str) -> Token:
         """Whose request it is. Raises `Problem` unless the token may `scope`."""
@@ -153,19 +161,44 @@ class Server:
 
     def answer(self, entry: Entry, who: Token, client: str, accept: str | None, body: bytes) -> Any:
         """An answer about to begin. Raises `Problem`."""
-        if self.refused(entry):
-            said = f"{entry.name} failed its privacy gate; to serve it all the same takes the "
-            raise Problem("gate", f"{said}operator's --allow-failed {entry.name}")
+        self._pass(entry)
         form = choose(accept)
         if form is None:
             known = ", ".join(form.media for form in FORMATS)
             raise Problem("format", f"Accept names no format there is: {known}")
-        wanted = parsed(body)
+        wanted = parsed(body, Wanted)
         if wanted.rows > self.serving.most_rows:
             most = self.serving.most_rows
             said = f"rows: a request may ask for {most:,}; ask for more with offset"
             raise Problem("request", said)
         return Answer(self.house, who, client, entry, wanted, form, self.shelf.get)
+
+    def submit(self, entry: Entry, who: Token, client: str, body: bytes) -> Job:
+        """A job about to begin. Raises `Problem`, `StorageError`."""
+        self._pass(entry)
+        wanted = parsed(body, Ordered)
+        if wanted.rows > self.serving.job_rows:
+            raise Problem("request", f"rows: a job may ask for {self.serving.job_rows:,}")
+        to = self.desk.target(wanted.to)
+        given = wanted.bounds
+        try:
+            sampler = self.shelf.get(entry)
+            sampler.asked(given)
+            sampler.chosen(wanted.columns)
+        except RaysynthError as error:
+            raise problem_of(error, entry) from None
+        order = Order(
+            *(number(), who.name, entry.name, entry.place.text, entry.stamp, wanted.rows),
+            *(wanted.seed, wanted.offset, given, wanted.columns, to.text),
+            *(self.serving.job_workers, self.serving.state),
+        )
+        return self.desk.submit(order, who, client)
+
+    def _pass(self, entry: Entry) -> None:
+        """Raises a `Problem` where the gate's verdict keeps a run's rows here."""
+        if self.refused(entry):
+            said = f"{entry.name} failed its privacy gate; to serve it all the same takes the "
+            raise Problem("gate", f"{said}operator's --allow-failed {entry.name}")
 
 
 def _pool(name: str, threads: int) -> ThreadPoolExecutor:
@@ -174,10 +207,10 @@ def _pool(name: str, threads: int) -> ThreadPoolExecutor:
     )
 
 
-def parsed(body: bytes) -> Wanted:
+def parsed(body: bytes, kind: type[Asked]) -> Asked:
     """What a body asks for. Raises a `Problem` that names fields and repeats no value."""
     try:
-        return Wanted.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
         told = {(".".join(map(str, one["loc"][:2])) or "body"): one["msg"] for one in found[:5]}

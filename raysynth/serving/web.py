@@ -27,6 +27,7 @@ from raysynth.serving.answers import Meters, Wanted
 from raysynth.serving.flow import App, Stream
 from raysynth.serving.formats import FORMATS
 from raysynth.serving.guard import Guard
+from raysynth.serving.jobs import Ordered, Runner
 from raysynth.serving.problems import KINDS, MEDIA, Problem
 from raysynth.serving.server import Server, Serving
 from raysynth.serving.tokens import ANYONE, Token
@@ -39,9 +40,9 @@ def _refusals(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {KINDS[kind].status: {"description": KINDS[kind].title, **_PROBLEM} for kind in kinds}
 
 
-def build(serving: Serving, meters: Meters | None = None) -> App:
-    """The application."""
-    server = Server(serving, meters or Meters())
+def build(serving: Serving, meters: Meters | None = None, runner: Runner | None = None) -> App:
+    """The application. `runner` starts what draws jobs; without, there are none."""
+    server = Server(serving, meters or Meters(), runner)
     app = FastAPI(
         title="raysynth",
         version=version("raysynth"),
@@ -53,6 +54,7 @@ def build(serving: Serving, meters: Meters | None = None) -> App:
     _health(app, server)
     _reads(app, server)
     _sample(app, server)
+    _jobs(app, server)
     _problems(app, server)
     return Guard(app, loopback_only=serving.tokens is None)
 
@@ -122,14 +124,13 @@ def _reads(app: FastAPI, server: Server) -> None:
 def _sample(app: FastAPI, server: Server) -> None:
     who = _asks(server, "sample")
     content: dict[str, Any] = {form.media: {} for form in FORMATS}
-    body = {"required": True, "content": {"application/json": {"schema": _schema()}}}
     kinds = ["unauthorised", "forbidden", "unknown-model", "format", "slow", "large", "type"]
     kinds += ["request", "busy", "model"]
 
     @app.post(
         "/v1/models/{name}/sample",
         tags=["models"],
-        openapi_extra={"requestBody": body},
+        openapi_extra={"requestBody": _body(Wanted)},
         responses=_refusals(*kinds) | {200: {"description": "Rows", "content": content}},
         response_class=Response,
     )
@@ -139,18 +140,62 @@ def _sample(app: FastAPI, server: Server) -> None:
         The same request gives the same bytes.
         """
         entry = await run_in_threadpool(server.entry, name, token)
-        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media != "application/json":
-            # A page of another origin may send other types without being asked whether it may.
-            raise Problem("type", "a request's body is JSON, with Content-Type: application/json")
-        client = request.client.host if request.client else ""
-        accept = request.headers.get("accept")
-        answer = server.answer(entry, token, client, accept, await request.body())
+        body, accept = await _json(request), request.headers.get("accept")
+        answer = server.answer(entry, token, _client(request), accept, body)
         return Stream(answer.begin)
 
 
-def _schema() -> dict[str, Any]:
-    return Wanted.model_json_schema()
+def _jobs(app: FastAPI, server: Server) -> None:
+    who = _asks(server, "sample")
+    mine = _refusals("unauthorised", "forbidden", "unknown-job", "model")
+    kinds = ["unauthorised", "forbidden", "unknown-model", "slow", "large", "type", "request"]
+    kinds += ["busy", "model"]
+
+    @app.post(
+        "/v1/models/{name}/jobs",
+        tags=["jobs"],
+        openapi_extra={"requestBody": _body(Ordered)},
+        responses=_refusals(*kinds),
+        status_code=202,
+    )
+    async def submit(name: str, request: Request, token: Annotated[Token, Depends(who)]) -> Any:
+        """Have rows written to a place, for samples too large for a connection."""
+        entry = await run_in_threadpool(server.entry, name, token)
+        body, client = await _json(request), _client(request)
+        job = await run_in_threadpool(server.submit, entry, token, client, body)
+        return JSONResponse(job.told(), 202, {"location": f"/v1/jobs/{job.id}"})
+
+    @app.get("/v1/jobs", tags=["jobs"], responses=_refusals("unauthorised", "forbidden", "model"))
+    def jobs(token: Annotated[Token, Depends(who)]) -> dict[str, Any]:
+        """The token's latest jobs."""
+        return {"jobs": [job.told() for job in server.desk.jobs(token)]}
+
+    @app.get("/v1/jobs/{number}", tags=["jobs"], responses=mine)
+    def job(number: str, token: Annotated[Token, Depends(who)]) -> dict[str, Any]:
+        """How far a job is."""
+        return server.desk.job(number, token).told()
+
+    @app.delete("/v1/jobs/{number}", tags=["jobs"], responses=mine, status_code=202)
+    def cancel(number: str, token: Annotated[Token, Depends(who)]) -> dict[str, Any]:
+        """Have a job end, and leave nothing."""
+        return server.desk.cancel(number, token).told()
+
+
+def _body(kind: type[Wanted]) -> dict[str, Any]:
+    schema = kind.model_json_schema()
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+async def _json(request: Request) -> bytes:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        # A page of another origin may send other types without being asked whether it may.
+        raise Problem("type", "a request's body is JSON, with Content-Type: application/json")
+    return await request.body()
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _problems(app: FastAPI, server: Server) -> None:
@@ -161,13 +206,18 @@ def _problems(app: FastAPI, server: Server) -> None:
     async def ours(request: Request, problem: Problem) -> Response:
         facts = {
             "who": getattr(request.state, "who", None),
-            "from": request.client.host if request.client else "",
+            "from": _client(request),
             "model": request.path_params.get("name", "")[:100],
             "why": problem.kind,
         }
         with suppress(StorageError):  # nothing leaves
             server.house.log.refused(datetime.now(UTC), facts["who"] is not None, **facts)
         return answered(problem)
+
+    @app.exception_handler(StorageError)
+    async def full(request: Request, error: StorageError) -> Response:
+        said = "the server's own files cannot be written; nothing was begun"
+        return answered(Problem("log", said, retry_after=10))
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:

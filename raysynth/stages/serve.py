@@ -20,7 +20,8 @@ from raysynth.serving.flow import Paced
 from raysynth.serving.server import Serving
 from raysynth.serving.tokens import read
 from raysynth.serving.web import build
-from raysynth.stages import cluster
+from raysynth.stages import bulk, cluster
+from raysynth.stages.bulk import Actors
 
 NAME = "raysynth"
 # Requests a replica may hold, and that may wait for one at a proxy. What draws is limited by
@@ -51,12 +52,13 @@ class Replica:
     """A process that answers."""
 
     def __init__(self, serving: dict[str, Any]) -> None:
-        serving["allow_failed"] = tuple(serving.get("allow_failed", ()))
+        for several in ("allow_failed", "jobs_to"):
+            serving[several] = tuple(serving.get(several, ()))
         self.serving = Serving(**serving)
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application, built in the replica: nothing of it travels."""
-        return build(self.serving, _meters())
+        return build(self.serving, _meters(), Actors())
 
 
 def application(options: dict[str, Any]) -> Any:
@@ -123,7 +125,8 @@ def start(serving: Serving, listening: Listening) -> None:
     Raises `ConfigError`, see `check`.
     """
     check(serving, listening)
-    cluster.connect(listening.replicas * serving.threads)
+    jobs = serving.jobs_at_once * (1 + serving.job_workers) if serving.jobs_to else 0
+    cluster.connect(listening.replicas * serving.threads + jobs)
     options = {"host": listening.host, "port": listening.port}
     if listening.certificate is not None:
         files = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
@@ -136,9 +139,14 @@ def start(serving: Serving, listening: Listening) -> None:
     )
 
 
-def stop() -> None:
-    """Answer nothing new, let what is being answered end, and stop."""
+def stop(state: str | None = None) -> None:
+    """Answer nothing new, let what is being answered end, and stop.
+
+    `state` is where a server whose cluster goes with it keeps its jobs: they are cancelled.
+    """
     serve.shutdown()
+    if state is not None:
+        bulk.end_all(state)
 
 
 def pacing() -> list[Middleware]:

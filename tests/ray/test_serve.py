@@ -1,7 +1,5 @@
 """A real Serve on loopback: formats, tokens, quotas, bad input, clients that go, and the log."""
 
-import hashlib
-import http.client
 import io
 import json
 import shutil
@@ -11,7 +9,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,8 @@ from raysynth.errors import ConfigError
 from raysynth.remote import ARROW, MEDIA, Client, RemoteError
 from raysynth.run import Run
 from raysynth.sampler import Sampler
-from raysynth.serving.server import Serving
-from raysynth.serving.tokens import Token, add
 from tests.browser import Tab, browse
+from tests.server import Served, judge, reading, serving, until
 
 PARQUET, CSV, LINES, JSON = (MEDIA[end] for end in (".parquet", ".csv", ".ndjson", ".json"))
 MOST = 2_000_000
@@ -40,73 +36,10 @@ TOKENS = {
 }
 
 
-@dataclass
-class Said:
-    """An answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        assert self.headers["content-type"] == "application/problem+json"
-        told: dict[str, Any] = json.loads(self.body)
-        assert told["status"] == self.status
-        assert set(told) >= {"type", "title", "detail"}
-        assert "Traceback" not in told["detail"]
-        return told
-
-
-@dataclass
-class Served:
-    """A server, its secrets, and where it keeps things."""
-
-    port: int
-    runs: Path
-    state: Path
-    secrets: dict[str, str] = field(default_factory=dict)
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        who: str | None = "all",
-        **headers: str,
-    ) -> Said:
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if who is not None:
-            sent["authorization"] = f"Bearer {self.secrets.get(who, who)}"
-        if body is not None:
-            sent.setdefault("content-type", "application/json")
-            body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        line.request(method, path, body, sent)
-        answer = line.getresponse()
-        told = {name.lower(): value for name, value in answer.getheaders()}
-        said = Said(answer.status, told, answer.read())
-        line.close()
-        return said
-
-    def sample(
-        self, body: Any, accept: str = CSV, who: str | None = "all", name: str = "small"
-    ) -> Said:
-        return self.ask("POST", f"/v1/models/{name}/sample", body, who, accept=accept)
-
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines()]
-
-    def client(self, who: str = "all", **options: Any) -> Client:
-        return Client(f"http://127.0.0.1:{self.port}", self.secrets[who], **options)
-
-
 @pytest.fixture(scope="module")
 def served(
     cluster: None, small_run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    from raysynth.stages import serve
-
     home = tmp_path_factory.mktemp("served")
     runs = home / "runs"
     for name in ("small", "allowed", "failed", "damaged", "torn"):
@@ -118,37 +51,9 @@ def served(
     (runs / "torn" / "manifest.json").write_text("[1")
     shutil.copytree(small_run.path, home / "outside")
     (runs / "link").symlink_to(home / "outside")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = Served(port, runs, home / "state")
-    file = home / "tokens.json"
-    for name, options in TOKENS.items():
-        found.secrets[name] = add(file, Token(name, "", **options))
-    serving = Serving(
-        str(runs), str(found.state), str(file), ("allowed",), most_rows=MOST, patience=0.5
-    )
-    serve.start(serving, serve.Listening(port=port, replicas=2))
-    yield found
-    serve.stop()
-
-
-def judge(run: Path, verdict: str) -> None:
-    """Put a gate's verdict into a manifest."""
-    facts = json.loads((run / "manifest.json").read_text())
-    del facts["digest"]
-    reason = {"level": verdict, "name": "linkability", "said": "Somebody was found."}
-    facts["gate"] = {"verdict": verdict, "reasons": [reason], "untried": ["Most things."]}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    (run / "manifest.json").write_text(json.dumps({**facts, "digest": digest}))
-
-
-def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.1)
-    return found
+    options = {"allow_failed": ("allowed",), "most_rows": MOST, "patience": 0.5}
+    with serving(home, TOKENS, **options) as found:
+        yield found
 
 
 def test_every_format_opens_straight_with_the_rows_of_the_sampler(
@@ -291,27 +196,6 @@ def test_requests_at_once_run_out_and_come_back(served: Served) -> None:
         assert busy[0].headers["retry-after"] == "1"
         assert {one.status for one in told} <= {200, 429}
     until(lambda: all(served.sample({"rows": 1}, who="single").status == 200 for _ in range(8)))
-
-
-class reading:  # noqa: N801 (it reads as a statement)
-    """A request whose answer has begun and is not read on."""
-
-    def __init__(self, served: Served, body: dict[str, Any], who: str, accept: str = LINES) -> None:
-        self.line = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
-        sent = {"authorization": f"Bearer {served.secrets[who]}", "accept": accept}
-        sent["content-type"] = "application/json"
-        self.line.request("POST", "/v1/models/small/sample", json.dumps(body), sent)
-        self.answer = self.line.getresponse()
-        assert self.answer.read(10)
-
-    def __enter__(self) -> str:
-        number = self.answer.headers["x-raysynth-request"]
-        assert number
-        return number
-
-    def __exit__(self, *_: object) -> None:
-        self.answer.close()
-        self.line.close()
 
 
 def test_a_client_that_goes_ends_the_work_and_the_log_says_how_much_left(served: Served) -> None:

@@ -1,0 +1,138 @@
+"""A real server for the tests of `raysynth serve`, and what asks it."""
+
+import hashlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raysynth.remote import MEDIA, Client
+from raysynth.serving.server import Serving
+from raysynth.serving.tokens import Token, add
+
+CSV, LINES = MEDIA[".csv"], MEDIA[".ndjson"]
+
+
+@dataclass
+class Said:
+    """An answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        assert self.headers["content-type"] == "application/problem+json"
+        told: dict[str, Any] = json.loads(self.body)
+        assert told["status"] == self.status
+        assert set(told) >= {"type", "title", "detail"}
+        assert "Traceback" not in told["detail"]
+        return told
+
+
+@dataclass
+class Served:
+    """A server, its secrets, and where it keeps things."""
+
+    port: int
+    runs: Path
+    state: Path
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        who: str | None = "all",
+        **headers: str,
+    ) -> Said:
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if who is not None:
+            sent["authorization"] = f"Bearer {self.secrets.get(who, who)}"
+        if body is not None:
+            sent.setdefault("content-type", "application/json")
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        line.request(method, path, body, sent)
+        answer = line.getresponse()
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        said = Said(answer.status, told, answer.read())
+        line.close()
+        return said
+
+    def sample(
+        self, body: Any, accept: str = CSV, who: str | None = "all", name: str = "small"
+    ) -> Said:
+        return self.ask("POST", f"/v1/models/{name}/sample", body, who, accept=accept)
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines()]
+
+    def client(self, who: str = "all", **options: Any) -> Client:
+        return Client(f"http://127.0.0.1:{self.port}", self.secrets[who], **options)
+
+
+@contextmanager
+def serving(
+    home: Path, tokens: dict[str, dict[str, Any]], replicas: int = 2, **options: Any
+) -> Iterator[Served]:
+    """A server of the runs in `home`/runs, for `tokens`, on a port of its own."""
+    from raysynth.stages import serve
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = Served(port, home / "runs", home / "state")
+    file = home / "tokens.json"
+    for name, facts in tokens.items():
+        found.secrets[name] = add(file, Token(name, "", **facts))
+    asked = Serving(str(found.runs), str(found.state), str(file), **options)
+    serve.start(asked, serve.Listening(port=port, replicas=replicas))
+    yield found
+    serve.stop()
+
+
+def judge(run: Path, verdict: str) -> None:
+    """Put a gate's verdict into a manifest."""
+    facts = json.loads((run / "manifest.json").read_text())
+    del facts["digest"]
+    reason = {"level": verdict, "name": "linkability", "said": "Somebody was found."}
+    facts["gate"] = {"verdict": verdict, "reasons": [reason], "untried": ["Most things."]}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    (run / "manifest.json").write_text(json.dumps({**facts, "digest": digest}))
+
+
+def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.1)
+    return found
+
+
+class reading:  # noqa: N801 (it reads as a statement)
+    """A request whose answer has begun and is not read on."""
+
+    def __init__(self, served: Served, body: dict[str, Any], who: str, accept: str = LINES) -> None:
+        self.line = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+        sent = {"authorization": f"Bearer {served.secrets[who]}", "accept": accept}
+        sent["content-type"] = "application/json"
+        self.line.request("POST", "/v1/models/small/sample", json.dumps(body), sent)
+        self.answer = self.line.getresponse()
+        assert self.answer.read(10)
+
+    def __enter__(self) -> str:
+        number = self.answer.headers["x-raysynth-request"]
+        assert number
+        return number
+
+    def __exit__(self, *_: object) -> None:
+        self.answer.close()
+        self.line.close()
