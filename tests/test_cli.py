@@ -44,7 +44,10 @@ OPTIONS = {
         *("--schema", "--text", "--subject", "--relations"),
     ],
     "schema": ["--drop", "--category", "--select", "--where", "--fraction", "--subject"],
-    "sample": ["--rows", "--out", "--seed", "--given", "--workers", "--storage", "--json"],
+    "sample": [
+        *("--rows", "--out", "--seed", "--given", "--select", "--offset"),
+        *("--workers", "--storage", "--json"),
+    ],
     "impute": ["--out", "--seed", "--storage", "--json"],
     "evaluate": [
         *("--real", "--synthetic", "--train", "--target", "--quasi", "--least", "--drop"),
@@ -96,7 +99,7 @@ def test_the_options_listed_here_are_all_there_are() -> None:
 
     for command, options in OPTIONS.items():
         parameters = inspect.signature(getattr(module, command)).parameters
-        named = {"as_json": "json", "setting": "set"}
+        named = {"as_json": "json", "setting": "set", "columns": "select"}
         spelt = (named.get(name, name).replace("_", "-") for name in parameters)
         names = {f"--{name}" for name in spelt} - {"--table", "--run"}
         assert names == set(options) - {"--no-gpu"}, command
@@ -143,7 +146,7 @@ def test_json_is_one_line_on_stdout_and_all_else_goes_to_stderr(
     assert end.out.count("\n") == 1
     assert end.out.endswith("\n")
     told = json.loads(end.out)
-    assert told == {"path": str(out), "rows": 30, "tried": 1_000, "forced": 0, "seed": 4}
+    assert told == {"path": str(out), "rows": 30, "tried": 125, "forced": 0, "seed": 4}
     lines = end.err.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["sample", "table"]
 
