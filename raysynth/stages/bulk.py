@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysynth.errors import RaysynthError, RunError
 from raysynth.run import open_run
@@ -29,9 +30,13 @@ class Actors:
     """`serving.jobs.Runner`, on the cluster at hand."""
 
     def start(self, order: Order) -> None:
-        """An actor for it, which waits until the cluster has a core."""
+        """An actor for it, which waits until this node, where the book lies, has a core."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         _Drawing.options(  # type: ignore[attr-defined]
-            name=_name(order.id), namespace=NAMESPACE, lifetime="detached", max_concurrency=2
+            name=_name(order.id),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            scheduling_strategy=here,
         ).remote(order)
 
     def alive(self, number: str) -> bool:
