@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,11 @@ class Served:
         if body is not None:
             sent.setdefault("content-type", "application/json")
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        line.request(method, path, body, sent)
-        answer = line.getresponse()
-        told = {name.lower(): value for name, value in answer.getheaders()}
-        said = Said(answer.status, told, answer.read())
-        line.close()
-        return said
+        with closing(line):
+            line.request(method, path, body, sent)
+            answer = line.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Said(answer.status, told, answer.read())
 
     def sample(
         self, body: Any, accept: str = CSV, who: str | None = "all", name: str = "small"

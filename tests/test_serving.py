@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysynth.errors import RunError
+from raysynth.errors import RunError, StorageError
 from raysynth.run import Run, add_files, open_run
 from raysynth.serving import formats, guard
 from raysynth.serving.answers import Meters
@@ -168,12 +168,19 @@ def test_a_run_replaced_since_it_was_found_is_not_opened(small_run: Run, tmp_pat
         (500, b"application/problem+json", 500),
         (503, b"text/plain", 503),
         (200, b"text/csv", 200),
+        (None, b"", 503),  # a proxy that gives up without a word
+        (408, b"application/problem+json", 503),  # another replica was asked, without the body
     ],
 )
-def test_a_lost_replica_is_a_problem_to_come_back_from(status: int, kind: bytes, told: int) -> None:
+def test_a_lost_replica_is_a_problem_to_come_back_from(
+    status: int | None, kind: bytes, told: int
+) -> None:
     sent: list[Any] = []
 
     async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if status is None:
+            return
         headers = [(b"content-type", kind)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"a stack", "more_body": False})
@@ -267,3 +274,18 @@ def test_strangers_cannot_fill_the_log(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
     assert [one["why"] for one in lines] == ["unauthorised"] * 60 + ["request", "unauthorised"]
     assert [one.get("untold") for one in lines[-2:]] == [940, 1]
+
+
+def test_what_cannot_be_written_down_is_not_answered(small_run: Run, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    server = Server(Serving(str(small_run.path), str(state)), Meters())
+    entry = server.entry(server.listed(ANYONE)[0]["name"], ANYONE)
+    (state / "rows.sqlite").mkdir(parents=True)
+
+    async def ask() -> None:
+        answer = server.answer(entry, ANYONE, "", "text/csv", b'{"rows": 5}')
+        await (await answer.begin()).next()
+
+    with pytest.raises(StorageError, match=r"rows.sqlite: cannot be written: SQLITE_CANTOPEN"):
+        asyncio.run(ask())
+    assert not (state / "audit.jsonl").exists()

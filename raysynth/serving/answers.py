@@ -158,20 +158,24 @@ class Answer:
     def _make(self) -> Chunk | None:
         if self._stop.is_set():
             return None
+        if self._chunks is None:
+            self._chunks = self._start()
         try:
-            if self._chunks is None:
-                self._chunks = self._start()
             return next(self._chunks, None)
         except RaysynthError as error:
             raise problem_of(error, self.entry) from None
 
     def _start(self) -> Iterator[Chunk]:
-        """Check what is asked, count it, write it down."""
-        sampler, wanted = self.opened(self.entry), self.wanted
+        """Check what is asked, count it, write it down. Raises `Problem`, `StorageError`."""
+        wanted = self.wanted
         given = wanted.bounds
-        sampler.asked(given)
+        try:
+            sampler = self.opened(self.entry)
+            sampler.asked(given)
+            names = sampler.chosen(wanted.columns)
+        except RaysynthError as error:
+            raise problem_of(error, self.entry) from None
         schema = sampler.table.schema.arrow
-        names = sampler.chosen(wanted.columns)
         schema = pa.schema([schema.field(name) for name in names])
         self.day = datetime.now(UTC)
         most = self.who.rows_per_day

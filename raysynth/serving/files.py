@@ -38,7 +38,8 @@ class File:
             file.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self._local.file = None
-            raise StorageError(f"{self.path}: cannot be written: {type(error).__name__}") from None
+            why = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise StorageError(f"{self.path}: cannot be written: {why}") from None
 
     def _made(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

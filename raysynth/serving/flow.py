@@ -65,6 +65,8 @@ class Paced:
         try:
             headers.append((PACED, b"1"))
             await self.app({**scope, "headers": headers}, pace.receive, pace.send)
+            if not pace.begun:  # the proxy gave up without a word
+                await pace.lost()
         finally:
             pace.end()
 
@@ -72,18 +74,19 @@ class Paced:
 class _Pace:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
+        self.begun = False  # whether an answer has
         self._refused = False  # whether the proxy's own words are kept back
         self._whole = False  # whether all of the request's body has been received
         self._more: asyncio.Future[Message] | None = None
         self._news, self._sent, self._said = asyncio.Event(), 0, 0
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _of_proxy(message):
-            self._refused = True
-            said = "what was to answer has ended; another is there, or will be"
-            await refuse(Problem("ended", said, retry_after=1), self._send)
+        if message["type"] == "http.response.start" and self._of_lost(message):
+            self.begun = self._refused = True
+            await self.lost()
         if self._refused:
             return
+        self.begun = True
         await self._send(message)  # returns when the socket has taken it, or nearly
         if body := message.get("body"):
             self._sent += len(body)
@@ -106,6 +109,15 @@ class _Pace:
             return self._more.result()
         self._news.clear()
         return {"type": SENT, "bytes": self._sent}
+
+    def _of_lost(self, start: Message) -> bool:
+        """Whether a replica went: the proxy fails, or asks another, which lacks the body it had."""
+        return _of_proxy(start) or (start["status"] == 408 and self._whole)
+
+    async def lost(self) -> None:
+        """Say that the replica which was to answer is gone."""
+        said = "what was to answer has ended; another is there, or will be"
+        await refuse(Problem("ended", said, retry_after=1), self._send)
 
     def end(self) -> None:
         if self._more is not None:

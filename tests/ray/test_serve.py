@@ -1,10 +1,12 @@
 """A real Serve on loopback: formats, tokens, quotas, bad input, clients that go, and the log."""
 
+import http.client
 import io
 import json
 import shutil
 import signal
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from raysynth.remote import ARROW, MEDIA, Client, RemoteError
 from raysynth.run import Run
 from raysynth.sampler import Sampler
 from tests.browser import Tab, browse
-from tests.server import Served, judge, reading, serving, until
+from tests.server import Said, Served, judge, reading, serving, until
 
 PARQUET, CSV, LINES, JSON = (MEDIA[end] for end in (".parquet", ".csv", ".ndjson", ".json"))
 MOST = 2_000_000
@@ -339,6 +341,47 @@ def test_the_log_says_who_had_what_and_no_value(served: Served) -> None:
     assert not any(secret in text for secret in served.secrets.values())
     assert any(one["event"] == "refused" and one["why"] == "unauthorised" for one in served.log())
     assert (served.state / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_replica_that_is_killed_costs_no_request_but_those_it_held(served: Served) -> None:
+    import ray
+
+    def replicas() -> list[str]:
+        found = ray.util.list_named_actors(all_namespaces=True)
+        return [one["name"] for one in found if one["name"].startswith("SERVE_REPLICA::raysynth")]
+
+    told: list[Said] = []
+    cut: list[http.client.IncompleteRead] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                told.append(served.sample({"rows": 100}))
+            except http.client.IncompleteRead as error:  # told of by the end of the connection
+                cut.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    until(lambda: len(told) > 40)
+    killed = replicas()[0]
+    ray.kill(ray.get_actor(killed, namespace="serve"), no_restart=True)
+    since = len(told)
+    until(lambda: len(told) > since + 40)
+    until(lambda: len(set(replicas()) - {killed}) == 2, 60)
+    since = len(told)
+    until(lambda: len(told) > since + 40)
+    stop.set()
+    for thread in asking:
+        thread.join()
+    lost = [one for one in told if one.status != 200]
+    assert len(lost) + len(cut) <= len(asking)
+    for one in lost:
+        assert (one.status, one.problem["type"]) == (503, "about:raysynth/ended"), one
+        assert one.headers["retry-after"] == "1"
+    assert all(one.status == 200 for one in told[since:])
+    assert len({one.body for one in told if one.status == 200}) == 1
 
 
 def test_the_page_asks_nobody_else(served: Served) -> None:
