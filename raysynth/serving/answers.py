@@ -23,6 +23,7 @@ from raysynth.serving.problems import Problem, without_place
 from raysynth.serving.tokens import Token
 
 Cell = str | bool | int | float | None
+SMALL = 1_000  # rows of an answer that is made at once
 FARTHEST = 2**40  # rows into a sample
 
 
@@ -116,6 +117,7 @@ class Answer:
     number: str = field(default_factory=lambda: secrets.token_hex(8))
     rows: int = 0
     bytes: int = 0
+    over: bool = False
     taken: int = 0  # rows counted against the token's day, which is that of `day`
     day: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=_now)
@@ -148,11 +150,15 @@ class Answer:
         if self._coming is None:
             self._coming = self._ask()
         chunk = await self._coming
-        self._coming = self._ask() if chunk is not None else None
+        self._coming = self._ask() if chunk is not None and not self.over else None
         return chunk
 
+    @property
+    def _small(self) -> bool:
+        return self.wanted.rows <= SMALL
+
     def _ask(self) -> "asyncio.Future[Chunk | None]":
-        pool = self.house.quick if self.wanted.rows <= 1_000 else self.house.pool
+        pool = self.house.quick if self._small else self.house.pool
         return asyncio.get_running_loop().run_in_executor(pool, self._make)
 
     def _make(self) -> Chunk | None:
@@ -161,6 +167,9 @@ class Answer:
         if self._chunks is None:
             self._chunks = self._start()
         try:
+            if self._small:
+                whole, self.over = list(self._chunks), True
+                return Chunk(b"".join(one.data for one in whole), sum(one.rows for one in whole))
             return next(self._chunks, None)
         except RaysynthError as error:
             raise problem_of(error, self.entry) from None

@@ -80,13 +80,18 @@ class Catalogue:
         """The run called `name`. Raises `KeyError` where there is none, `RunError` if damaged."""
         if not NAME.fullmatch(name) or name not in self.names():
             raise KeyError(name)
-        with self._lock:
-            since, entry = self._seen.get(name, (-self.fresh, None))
-        if entry is None or time.monotonic() - since >= self.fresh:
+        entry = self.seen(name)
+        if entry is None:
             entry = Entry(name, self._at(name), self._manifest(name))
             with self._lock:
                 self._seen[name] = time.monotonic(), entry
         return entry
+
+    def seen(self, name: str) -> Entry | None:
+        """The run called `name` if it was looked at within `fresh` seconds: nothing is read."""
+        with self._lock:
+            since, entry = self._seen.get(name, (0.0, None))
+        return entry if entry and time.monotonic() - since < self.fresh else None
 
     def _at(self, name: str) -> Place:
         return self.place if self._single else self.place / name

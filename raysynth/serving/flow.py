@@ -24,6 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WINDOW = 8 * 2**20  # bytes sent ahead of what has been written out
+TOLD = WINDOW // 4  # bytes written out between two words of it, each a call from proxy to replica
 STALL = 120.0  # seconds without a byte read, after which a client is taken to be gone
 PACED = b"x-raysynth-paced"
 SENT = "raysynth.sent"
@@ -32,9 +33,13 @@ _PROXY_ONLY = (PACED, b"x-request-disconnect-disabled", b"x-request-timeout-seco
 
 
 class Answering(Protocol):
-    """An answer being made: `next` gives its chunks, then None; `end` is always called, once."""
+    """An answer being made: `next` gives its chunks, then None; `end` is always called, once.
+
+    Once `over`, the chunk that came is the last.
+    """
 
     headers: Mapping[str, str]
+    over: bool
 
     async def next(self) -> Chunk | None:
         """The next chunk."""
@@ -90,7 +95,8 @@ class _Pace:
         await self._send(message)  # returns when the socket has taken it, or nearly
         if body := message.get("body"):
             self._sent += len(body)
-            self._news.set()
+            if self._sent >= self._said + TOLD:
+                self._news.set()
 
     async def receive(self) -> Message:
         if not self._whole:
@@ -108,7 +114,8 @@ class _Pace:
         if self._more.done():
             return self._more.result()
         self._news.clear()
-        return {"type": SENT, "bytes": self._sent}
+        self._said = self._sent
+        return {"type": SENT, "bytes": self._said}
 
     def _of_lost(self, start: Message) -> bool:
         """Whether a replica went: the proxy fails, or asks another, which lacks the body it had."""
@@ -161,12 +168,15 @@ class Stream(Response):
             chunk = await answer.next()  # what is wrong with a request shows here at the latest
             headers = [(k.encode(), v.encode()) for k, v in answer.headers.items()]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            more = True
             while chunk is not None:
                 await window.room(len(chunk.data))
-                await send({"type": "http.response.body", "body": chunk.data, "more_body": True})
+                more = not answer.over
+                await send({"type": "http.response.body", "body": chunk.data, "more_body": more})
                 answer.sent(chunk)
-                chunk = await answer.next()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                chunk = await answer.next() if more else None
+            if more:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             how = "whole"
         except (_Gone, asyncio.CancelledError) as error:
             how = "gone"

@@ -101,6 +101,10 @@ class Server:
             raise Problem("model", "the place where the models are cannot be read") from None
         raise Problem("unknown-model", "there is no such model, or the token is not for it")
 
+    def seen(self, name: str, who: Token) -> Entry | None:
+        """The run called `name` if the token reaches it and it was looked at just now."""
+        return self.catalogue.seen(name) if who.reaches(name) else None
+
     def refused(self, entry: Entry) -> bool:
         """Whether the gate's verdict keeps its rows here."""
         return entry.verdict == "fail" and entry.name not in self.serving.allow_failed

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -78,10 +78,10 @@ def _health(app: FastAPI, server: Server) -> None:
         return {"status": "ready"}
 
 
-def _asks(server: Server, scope: str) -> Callable[..., Token]:
+def _asks(server: Server, scope: str) -> Callable[..., Awaitable[Token]]:
     """A dependency: whose request it is."""
 
-    def who(
+    async def who(  # not in a thread: a look at a file, and a hash
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> Token:
@@ -139,7 +139,9 @@ def _sample(app: FastAPI, server: Server) -> None:
 
         The same request gives the same bytes.
         """
-        entry = await run_in_threadpool(server.entry, name, token)
+        entry = server.seen(name, token)
+        if entry is None:
+            entry = await run_in_threadpool(server.entry, name, token)
         body, accept = await _json(request), request.headers.get("accept")
         answer = server.answer(entry, token, _client(request), accept, body)
         return Stream(answer.begin)
