@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from raysynth.errors import RunError, StorageError
 from raysynth.run import Run, add_files, open_run
-from raysynth.serving import formats, guard
+from raysynth.serving import flow, formats, guard
 from raysynth.serving.answers import Meters
 from raysynth.serving.audit import Ledger, Log
 from raysynth.serving.catalogue import Catalogue, Entry, ReplacedError, Shelf
@@ -191,7 +191,8 @@ def test_a_lost_replica_is_a_problem_to_come_back_from(
     async def receive() -> Any:
         return {"type": "http.request"}
 
-    asyncio.run(Paced(proxy)({"type": "http", "headers": []}, receive, send))
+    scope = {"type": "http", "headers": [], "path": "/v1/models/a/sample"}
+    asyncio.run(Paced(proxy)(scope, receive, send))
     start, *rest = sent
     body = b"".join(one["body"] for one in rest)
     assert (start["status"], len(rest)) == (told, 1)
@@ -200,6 +201,56 @@ def test_a_lost_replica_is_a_problem_to_come_back_from(
         assert json.loads(body)["type"] == "about:raysynth/ended"
     else:
         assert body == b"a stack"
+
+
+def test_a_proxy_refuses_what_a_full_replica_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "_pause", lambda: 0.0)
+    monkeypatch.setattr(flow, "FULL_FOR", 0.3)
+    busy = Problem("busy", "all is taken", retry_after=2, full=True)
+    inside, asked, go = 0, 0, asyncio.Event()
+
+    async def two_at_once(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal inside, asked
+        asked += 1
+        if inside == 2:
+            await flow.refuse(busy, send)
+            return
+        inside += 1
+        await go.wait()
+        inside -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"rows", "more_body": False})
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def all_of_it() -> None:
+        paced = Paced(two_at_once)
+
+        async def ask(path: str = "/v1/models/a/sample") -> int:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await paced({"type": "http", "headers": [], "path": path}, receive, send)
+            if sent[0]["status"] == 429:
+                assert dict(sent[0]["headers"])[b"retry-after"] == b"2"
+                assert json.loads(sent[1]["body"])["type"] == "about:raysynth/busy"
+            return int(sent[0]["status"])
+
+        drawn = [asyncio.ensure_future(ask()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await ask(), asked) == (429, 3)  # the replica said so
+        assert (await ask(), asked) == (429, 3)  # the proxy did
+        assert (await ask("/v1/models"), asked) == (429, 4)  # other paths are the replica's
+        await asyncio.sleep(0.3)
+        assert (await ask(), asked) == (429, 5)  # looked at anew, and full still
+        go.set()
+        assert await asyncio.gather(*drawn) == [200, 200]
+        assert (await ask(), await ask(), asked) == (200, 200, 7)  # there is room again
+
+    asyncio.run(all_of_it())
 
 
 def test_a_description_is_of_the_run_as_it_is_and_a_report_as_it_was_saved(

@@ -5,17 +5,23 @@ hundred million rows into memory while its client reads the first. `Paced` runs 
 waits for each part of an answer to be written out and says so back through `receive`, the one way
 from a proxy to a replica. `Stream` sends `WINDOW` bytes ahead of that and no more. Where there is
 no such proxy (uvicorn alone), sending waits by itself.
+
+A refusal costs a proxy and a replica some milliseconds, of which clients that ask again at once can
+take all there are. So `Paced` keeps every 429 back for about `PAUSE`, and when a replica was full
+it lets in no more samples for `FULL_FOR` than were being answered then, and refuses the rest.
 """
 
 import asyncio
 import json
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from starlette.responses import Response
 
 from raysynth.serving.formats import Chunk
-from raysynth.serving.problems import MEDIA, Problem
+from raysynth.serving.problems import FULL, MEDIA, Problem
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -25,6 +31,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WINDOW = 8 * 2**20  # bytes sent ahead of what has been written out
 TOLD = WINDOW // 4  # bytes written out between two words of it, each a call from proxy to replica
+PAUSE, FULL_FOR = 1.0, 2.0  # seconds
 STALL = 120.0  # seconds without a byte read, after which a client is taken to be gone
 PACED = b"x-raysynth-paced"
 SENT = "raysynth.sent"
@@ -59,39 +66,62 @@ class Paced:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self._inside = 0  # samples being answered
+        self._room, self._until = 0, 0.0  # how many may be, and until when
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and say through `receive` how much of its answer is out."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        sample = scope["path"].endswith("/sample")
+        if sample and self._inside >= self._room and time.monotonic() < self._until:
+            await asyncio.sleep(_pause())
+            await refuse(_busy(), send)
+            return
         headers = [pair for pair in scope["headers"] if pair[0].lower() not in _PROXY_ONLY]
-        pace = _Pace(receive, send)
+        pace = _Pace(receive, send, self._full if sample else None)
+        self._inside += sample
         try:
             headers.append((PACED, b"1"))
             await self.app({**scope, "headers": headers}, pace.receive, pace.send)
             if not pace.begun:  # the proxy gave up without a word
                 await pace.lost()
         finally:
+            self._inside -= sample and not pace.full
             pace.end()
+
+    def _full(self) -> None:
+        """A replica had no room for a sample, which is answered by that."""
+        self._inside -= 1
+        self._room, self._until = max(1, self._inside), time.monotonic() + FULL_FOR
 
 
 class _Pace:
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-        self.begun = False  # whether an answer has
+    def __init__(self, receive: Receive, send: Send, full: Callable[[], None] | None) -> None:
+        self._receive, self._send, self._told_full = receive, send, full
+        self.begun = self.full = False  # whether an answer has; whether it was that all is full
         self._refused = False  # whether the proxy's own words are kept back
         self._whole = False  # whether all of the request's body has been received
         self._more: asyncio.Future[Message] | None = None
         self._news, self._sent, self._said = asyncio.Event(), 0, 0
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._of_lost(message):
-            self.begun = self._refused = True
-            await self.lost()
+        if message["type"] == "http.response.start":
+            self.begun = True
+            if message["status"] == 429:
+                if self._told_full and any(name == FULL.encode() for name, _ in message["headers"]):
+                    self.full = True
+                    self._told_full()
+                await asyncio.sleep(_pause())
+            if self._of_lost(message):
+                self._refused = True
+                await self.lost()
+            elif _of_proxy(message, 429):
+                self._refused = True
+                await refuse(_busy(), self._send)
         if self._refused:
             return
-        self.begun = True
         await self._send(message)  # returns when the socket has taken it, or nearly
         if body := message.get("body"):
             self._sent += len(body)
@@ -119,10 +149,13 @@ class _Pace:
 
     def _of_lost(self, start: Message) -> bool:
         """Whether a replica went: the proxy fails, or asks another, which lacks the body it had."""
-        return _of_proxy(start) or (start["status"] == 408 and self._whole)
+        return _of_proxy(start, 500) or (start["status"] == 408 and self._whole)
 
     async def lost(self) -> None:
-        """Say that the replica which was to answer is gone."""
+        """Say that the replica which was to answer is gone.
+
+        RFC 9110, 15.6.4: such a state is temporary, and a client may ask again.
+        """
         said = "what was to answer has ended; another is there, or will be"
         await refuse(Problem("ended", said, retry_after=1), self._send)
 
@@ -131,13 +164,19 @@ class _Pace:
             self._more.cancel()
 
 
-def _of_proxy(start: Message) -> bool:
-    """Whether it is the proxy that fails, having lost its replica: a replica's own have a type.
-
-    RFC 9110, 15.6.4: such a state is temporary, and a client may ask again.
-    """
+def _of_proxy(start: Message, status: int) -> bool:
+    """Whether the proxy itself says `status`: what a replica says has a type."""
     types = {value for name, value in start["headers"] if name.lower() == b"content-type"}
-    return start["status"] == 500 and MEDIA.encode() not in types
+    return start["status"] == status and MEDIA.encode() not in types
+
+
+def _pause() -> float:
+    """Seconds, of which no two are alike: else who was refused at once would ask again at once."""
+    return random.uniform(0.5, 1.5) * PAUSE
+
+
+def _busy() -> Problem:
+    return Problem("busy", "as many requests as can be are waiting", retry_after=2)
 
 
 async def refuse(problem: Problem, send: Send) -> None:

@@ -123,7 +123,8 @@ class Slots:
         if self._mine.get(who, 0) >= most:
             said = f"the token may have {most} requests at once; wait for one to end"
             raise Problem("busy", said, retry_after=1)
-        busy = Problem("busy", "as many requests as can be are being answered", retry_after=2)
+        said = "as many requests as can be are being answered"
+        busy = Problem("busy", said, retry_after=2, full=True)
         if self._free.locked() and self._waiting >= self.line:
             raise busy
         self._mine[who] = self._mine.get(who, 0) + 1

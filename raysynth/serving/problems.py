@@ -9,6 +9,7 @@ import re
 from typing import Any, NamedTuple
 
 MEDIA = "application/problem+json"
+FULL = "x-raysynth-full"  # a header: whoever asks now is refused as well
 
 
 class _Kind(NamedTuple):
@@ -45,9 +46,11 @@ KINDS = {
 class Problem(Exception):  # noqa: N818 (the name RFC 9457 gives it)
     """A request that is answered with a problem document."""
 
-    def __init__(self, kind: str, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, kind: str, detail: str, retry_after: int | None = None, full: bool = False
+    ) -> None:
         super().__init__(detail)
-        self.kind, self.detail, self.retry_after = kind, detail, retry_after
+        self.kind, self.detail, self.retry_after, self.full = kind, detail, retry_after, full
 
     @property
     def status(self) -> int:
@@ -60,6 +63,8 @@ class Problem(Exception):  # noqa: N818 (the name RFC 9457 gives it)
         headers = {"content-type": MEDIA, "cache-control": "no-store"}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
+        if self.full:
+            headers[FULL] = "1"
         if self.kind == "unauthorised":
             headers["www-authenticate"] = 'Bearer realm="raysynth"'
         return headers

@@ -24,9 +24,10 @@ from raysynth.stages import bulk, cluster
 from raysynth.stages.bulk import Actors
 
 NAME = "raysynth"
-# Requests a replica may hold, and that may wait for one at a proxy. What draws is limited by
-# `Serving`, with answers of our own; this is the outer wall, for the page and the lists as well.
-HELD, QUEUED = 256, 256
+# Requests a replica may hold, and that may wait for one at a proxy. More than ever come: Serve's
+# router waits up to a second before it asks a replica again that had no room, so that one which is
+# full for a moment stands idle. What draws is limited by `Serving`, and refused by `flow.Paced`.
+HELD, QUEUED = 4_096, 256
 DRAIN_S = 60.0
 
 
@@ -81,7 +82,7 @@ def _bound(options: dict[str, Any]) -> Any:
     scaling = {"num_replicas": int(options.pop("replicas", 1))}
     if autoscaling := options.pop("autoscaling", None):
         scaling = {"autoscaling_config": autoscaling}
-    threads = int(options.get("threads", 1))
+    serving = Serving(**options)
     deployment = serve.deployment(
         serve.ingress()(Replica),
         name=NAME,
@@ -89,10 +90,10 @@ def _bound(options: dict[str, Any]) -> Any:
         max_queued_requests=QUEUED,
         backpressure_config={"status_code": 429, "retry_after_s": 2},
         graceful_shutdown_timeout_s=DRAIN_S,
-        ray_actor_options={"num_cpus": threads},
+        ray_actor_options={"num_cpus": serving.threads},
         **scaling,
     )
-    return deployment.bind(asdict(Serving(**options)))
+    return deployment.bind(asdict(serving))
 
 
 def check(serving: Serving, listening: Listening) -> None:
