@@ -1,27 +1,27 @@
 """What HTTP costs: rows of a run through `raysynth serve` beside the same sampler without it.
 
 In turn and `repeats` times: a fresh process draws rows by `Sampler.stream` on one thread, then a
-server whose one replica draws on one thread sends as many, in each format. Clients that ask for
-`SMALL` rows over and over, more and more of them, give latencies and what is left of the
-throughput when more is asked than can be had. Server and clients share this machine.
+server whose one replica draws on one thread sends as many, in each format. wrk asks for `SMALL`
+rows over and over, with more and more clients, which gives latencies and what is left of the
+throughput when more is asked than can be had; as many clients that ask whether the server is alive
+give what HTTP and Serve take by themselves. Server and clients share this machine.
 """
 
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -48,7 +48,8 @@ def serve(
     rows: Annotated[int, typer.Option(help="Rows of a request.", min=1)] = 200_000,
     repeats: Annotated[int, typer.Option(help="Repeats of each measurement.", min=1)] = 3,
     clients: Annotated[
-        list[int] | None, typer.Option(help="Clients at once. Repeat.", show_default="1, 8, 64")
+        list[int] | None,
+        typer.Option(help="Clients at once. Repeat.", show_default="1, 8, 64, 288"),
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long they ask.", min=0.1)] = 20.0,
     stream_rows: Annotated[
@@ -59,6 +60,8 @@ def serve(
     ),
 ) -> None:
     """Serve a run and ask for its rows; state rates beside the sampler's own, latency, memory."""
+    if shutil.which("wrk") is None:
+        raise typer.BadParameter("wrk asks for the rows and is not here; apt-get install wrk")
     console = Console()
     side = replace(sides.ours(), module="benchmarks.serving")
     facts = peers.read_with((sides.ours(),), {"run": run.name})
@@ -69,8 +72,9 @@ def serve(
         _read(port, run.name, rows, "text/csv")  # opens the run
         for _ in range(repeats):
             found["streams"].append(_round(side, run, rows, port))
-        for count in clients or [1, 8, 64]:
+        for count in clients or [1, 8, 64, 288]:
             found["load"].append(_load(port, run.name, count, seconds))
+        found["alive"] = _alive(port, 8, seconds)
         watch.forget_peaks()
         _read(port, run.name, max(1, stream_rows // 20), "text/csv")
         small = watch.peak_mib()
@@ -79,7 +83,7 @@ def serve(
     found["load_after"] = os.getloadavg()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1))
-    console.print(shown_streams(found["streams"]), shown_load(found["load"]), TARGETS, sep="\n")
+    console.print(shown_streams(found["streams"]), shown_load(found), TARGETS, sep="\n")
     peak = found["memory"]
     console.print(
         f"first answer after {started:.0f} s; the largest process held {peak['short_mib']:,.0f} "
@@ -168,31 +172,59 @@ def _round(side: sides.Side, run: Path, rows: int, port: int) -> Entry:
 
 
 def _load(port: int, name: str, clients: int, seconds: float) -> Entry:
-    """What `clients` get who ask for `SMALL` rows, each again as soon as it has them."""
-    end = time.perf_counter() + seconds
+    """What `clients` get who ask for `SMALL` rows, each again as soon as it has an answer."""
+    return _wrk(f"http://127.0.0.1:{port}/v1/models/{name}/sample", clients, seconds, _ASKING)
 
-    def one(_: int) -> list[tuple[int, float]]:
-        line, seen = http.client.HTTPConnection("127.0.0.1", port, timeout=60), []
-        while (begun := time.perf_counter()) < end:
-            try:
-                status, _size = _ask(line, name, SMALL, "text/csv")
-            except (OSError, http.client.HTTPException):
-                status = 0
-                line.close()
-            seen.append((status, time.perf_counter() - begun))
-        line.close()
-        return seen
 
-    with ThreadPoolExecutor(clients) as pool, clock() as spent:
-        seen = [pair for part in pool.map(one, range(clients)) for pair in part]
-    times = [took for status, took in seen if status == 200]
-    cuts = quantiles(times, n=100) if len(times) > 1 else [0.0] * 99
+def _alive(port: int, clients: int, seconds: float) -> Entry:
+    """What as many get who ask whether the server is alive."""
+    return _wrk(f"http://127.0.0.1:{port}/healthz", clients, seconds, "")
+
+
+# Statuses are counted by wrk's one thread; times are those of all answers, in microseconds.
+_ASKING = f"""
+wrk.method = "POST"
+wrk.body = '{{"rows": {SMALL}, "seed": {SEED}}}'
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Accept"] = "text/csv"
+"""
+_COUNTING = """
+local mine
+function setup(thread) mine = thread end
+function init(args) counts = {} end
+function response(status)
+  local key = tostring(status)
+  counts[key] = (counts[key] or 0) + 1
+end
+function done(summary, latency, requests)
+  io.write(string.format("TOLD %f %f %f %d", summary.duration, latency:percentile(50),
+    latency:percentile(99), summary.errors.connect + summary.errors.read + summary.errors.timeout))
+  for status, count in pairs(mine:get("counts")) do
+    io.write(string.format(" %s:%d", status, count))
+  end
+  io.write("\\n")
+end
+"""
+
+
+def _wrk(url: str, clients: int, seconds: float, asking: str) -> Entry:
+    """Latency, answers a second and statuses, as wrk sees them."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(asking + _COUNTING)
+        script.flush()
+        words = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s"]
+        ended = subprocess.run(
+            [*words, "-s", script.name, url], capture_output=True, text=True, check=True
+        )
+    told = next(line for line in ended.stdout.splitlines() if line.startswith("TOLD"))
+    duration, middle, late, lost, *counted = told.split()[1:]
+    statuses = {status: int(count) for status, count in (one.split(":") for one in counted)}
     return {
         "clients": clients,
-        "p50_ms": 1_000 * cuts[49],
-        "p99_ms": 1_000 * cuts[98],
-        "answers_per_s": len(times) / spent["wall_s"],
-        "statuses": dict(Counter(str(status) for status, _ in seen)),
+        "p50_ms": float(middle) / 1_000,
+        "p99_ms": float(late) / 1_000,
+        "answers_per_s": statuses.get("200", 0) / (float(duration) / 1e6),
+        "statuses": statuses | ({"none": int(lost)} if int(lost) else {}),
     }
 
 
@@ -212,13 +244,14 @@ def shown_streams(rounds: list[Entry]) -> Table:
     return shown
 
 
-def shown_load(load: list[Entry]) -> Table:
-    """Latency and goodput by clients at once."""
+def shown_load(found: Entry) -> Table:
+    """Latency and goodput by clients at once, and of those that ask for no rows."""
     shown = Table("clients", "p50 ms", "p99 ms", "answers/s", "statuses", title=f"{SMALL} rows")
-    for one in load:
+    asking = [(str(one["clients"]), one) for one in found["load"]]
+    for label, one in [*asking, (f"{found['alive']['clients']}, no rows", found["alive"])]:
         told = ", ".join(f"{status}: {count}" for status, count in sorted(one["statuses"].items()))
         figures = (number(one[key]) for key in ("p50_ms", "p99_ms", "answers_per_s"))
-        shown.add_row(str(one["clients"]), *figures, told)
+        shown.add_row(label, *figures, told)
     return shown
 
 
