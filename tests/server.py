@@ -43,6 +43,7 @@ class Served:
     port: int
     runs: Path
     state: Path
+    serving: Serving
     secrets: dict[str, str] = field(default_factory=dict)
 
     def ask(
@@ -88,11 +89,11 @@ def serving(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    found = Served(port, home / "runs", home / "state")
     file = home / "tokens.json"
+    asked = Serving(str(home / "runs"), str(home / "state"), str(file), **options)
+    found = Served(port, home / "runs", home / "state", asked)
     for name, facts in tokens.items():
         found.secrets[name] = add(file, Token(name, "", **facts))
-    asked = Serving(str(found.runs), str(found.state), str(file), **options)
     serve.start(asked, serve.Listening(port=port, replicas=replicas))
     yield found
     serve.stop()

@@ -11,6 +11,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -343,45 +345,76 @@ def test_the_log_says_who_had_what_and_no_value(served: Served) -> None:
     assert (served.state / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_replica_that_is_killed_costs_no_request_but_those_it_held(served: Served) -> None:
-    import ray
-
-    def replicas() -> list[str]:
-        found = ray.util.list_named_actors(all_namespaces=True)
-        return [one["name"] for one in found if one["name"].startswith("SERVE_REPLICA::raysynth")]
-
+@contextmanager
+def asking(served: Served, clients: int) -> Iterator[tuple[list[Said], list[Exception]]]:
+    """Clients that ask for rows over and over: what they are told, and answers that were cut."""
     told: list[Said] = []
-    cut: list[http.client.IncompleteRead] = []
+    cut: list[Exception] = []  # the end of a connection tells of it
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
             try:
                 told.append(served.sample({"rows": 100}))
-            except http.client.IncompleteRead as error:  # told of by the end of the connection
+            except http.client.IncompleteRead as error:
                 cut.append(error)
 
-    asking = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in asking:
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
         thread.start()
-    until(lambda: len(told) > 40)
-    killed = replicas()[0]
-    ray.kill(ray.get_actor(killed, namespace="serve"), no_restart=True)
-    since = len(told)
-    until(lambda: len(told) > since + 40)
-    until(lambda: len(set(replicas()) - {killed}) == 2, 60)
-    since = len(told)
-    until(lambda: len(told) > since + 40)
-    stop.set()
-    for thread in asking:
-        thread.join()
+    try:
+        yield told, cut
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def replicas() -> set[str]:
+    import ray
+
+    found = ray.util.list_named_actors(all_namespaces=True)
+    names = (one["name"] for one in found)
+    return {name for name in names if name.startswith("SERVE_REPLICA::raysynth")}
+
+
+def test_a_replica_that_is_killed_costs_no_request_but_those_it_held(served: Served) -> None:
+    import ray
+
+    with asking(served, 4) as (told, cut):
+        until(lambda: len(told) > 40)
+        killed = min(replicas())
+        ray.kill(ray.get_actor(killed, namespace="serve"), no_restart=True)
+        since = len(told)
+        until(lambda: len(told) > since + 40)
+        until(lambda: len(replicas() - {killed}) == 2, 60)
+        since = len(told)
+        until(lambda: len(told) > since + 40)
     lost = [one for one in told if one.status != 200]
-    assert len(lost) + len(cut) <= len(asking)
+    assert len(lost) + len(cut) <= 4
     for one in lost:
         assert (one.status, one.problem["type"]) == (503, "about:raysynth/ended"), one
         assert one.headers["retry-after"] == "1"
     assert all(one.status == 200 for one in told[since:])
     assert len({one.body for one in told if one.status == 200}) == 1
+
+
+def test_replicas_are_replaced_without_a_request_that_fails(served: Served) -> None:
+    from ray import serve as ray_serve
+
+    from raysynth.stages.serve import application
+
+    before = replicas()
+    options = asdict(served.serving) | {"replicas": 2, "models": 5}
+    with asking(served, 4) as (told, cut):
+        until(lambda: len(told) > 40)
+        ray_serve.run(application(options), name="raysynth", route_prefix="/")
+        until(lambda: len(replicas() - before) == 2 and not replicas() & before, 60)
+        since = len(told)
+        until(lambda: len(told) > since + 40)
+    assert not cut
+    assert {one.status for one in told} == {200}
+    assert len({one.body for one in told}) == 1
 
 
 def test_the_page_asks_nobody_else(served: Served) -> None:
