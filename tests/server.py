@@ -126,12 +126,10 @@ class reading:  # noqa: N801 (it reads as a statement)
         sent["content-type"] = "application/json"
         self.line.request("POST", "/v1/models/small/sample", json.dumps(body), sent)
         self.answer = self.line.getresponse()
-        assert self.answer.read(10)
+        assert self.answer.peek(1)
 
     def __enter__(self) -> str:
-        number = self.answer.headers["x-raysynth-request"]
-        assert number
-        return number
+        return self.answer.headers["x-raysynth-request"] or ""
 
     def __exit__(self, *_: object) -> None:
         self.answer.close()
