@@ -15,7 +15,10 @@ def tune(
         typer.Option(help="A family to try. Repeat.", show_default="autoregressive"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trainings, 20.", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Trials at once, 1.", min=1)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trials at once.", min=1, show_default="as many as there is room for"),
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="detection, utility, membership, dcr, cost. Repeat for a front."),
@@ -34,6 +37,9 @@ def tune(
     real: Annotated[
         str | None, typer.Option(help="Rows for the last report, in place of a tenth.")
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="A former study; its best are tried first.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     seed: Seed = 0,
     storage: Storage = "runs",
@@ -50,6 +56,7 @@ def tune(
     given = {
         "families": family, "trials": trials, "at_once": workers, "objectives": objective,
         "target": target, "sampler": "random" if random else None, "early": early, "seed": seed,
+        "start_from": start_from,
     }  # fmt: skip
     told = {key: value for key, value in given.items() if value is not None}
     search = parse(SearchConfig, {**filed, **told, "space": limits, "at_most": bars})

@@ -22,6 +22,7 @@ from raysynth.hashing import seed_of
 from raysynth.layout import Codes
 from raysynth.local import Learner
 from raysynth.metrics import dcr, detection, utility
+from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 
 ROWS = 10_000  # of each table that objectives are measured on
@@ -51,7 +52,8 @@ class SearchConfig(BaseModel):
     """A search: its objectives, how many trials, and within which limits (`space`).
 
     `at_most` are constraints, by objective: what exceeds one is worse than all that does not.
-    Without `target` utility is of the last category.
+    Without `target` utility is of the last category. `start_from` is a former study, of this table
+    or another: the best of its parameters are tried first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +64,8 @@ class SearchConfig(BaseModel):
     space: dict[str, Any] = {}
     target: str | None = None
     trials: Count = 20
-    at_once: Count = 1
+    at_once: Count | None = None  # as many as there is room for, a quarter of the trials at most
+    start_from: str | None = None
     early: bool = True  # whether a trial that lags behind others may be ended
     sampler: Literal["optuna", "random"] = "optuna"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -95,28 +98,37 @@ class Parts:
     train: pa.Table
     choice: pa.Table
     schema: Schema  # of modelled columns
-    choice_codes: Codes
 
 
 def run(
     learner: Learner,
     parts: Parts,
     search: SearchConfig,
-    told: Callable[[float, float], None] = lambda share, fidelity: None,
+    told: Callable[[float, float, float], None] = lambda share, fidelity, spent: None,
 ) -> dict[str, float]:
-    """Train, and measure what `search` asks. `told` hears, `LOOKS` times, how near it has come.
+    """Train, and measure what `search` asks.
 
-    It may end the trial by raising. Raises `ArithmeticError` where losses stay not finite.
+    `told` hears, `LOOKS` times, how near it has come, and the seconds spent so far; it may end the
+    trial by raising. Raises `ArithmeticError` where losses stay not finite.
     """
     begun = time.monotonic()
-    looked = 0
+    looked, codes = 0, None
+    if search.early:
+        ids = np.arange(parts.choice.num_rows, dtype=np.uint64)
+        codes = learner.codec.encode(parts.choice, ids, learner.plan.seed)
     for epoch in learner.epochs():
         share = epoch.number / learner.plan.epochs
-        if search.early and int(share * LOOKS) > looked and not epoch.last:
+        if codes is not None and int(share * LOOKS) > looked and not epoch.last:
             looked = int(share * LOOKS)
-            told(share, look(learner, parts.choice_codes))
-    spent = time.monotonic() - begun
-    synthetic = learner.sampler().sample(min(ROWS, parts.train.num_rows), search.seed)
+            told(share, look(learner, codes), time.monotonic() - begun)
+    return measured(learner.sampler(), parts, search, time.monotonic() - begun)
+
+
+def measured(
+    sampler: Sampler, parts: Parts, search: SearchConfig, spent: float
+) -> dict[str, float]:
+    """What `search` asks of a model that took `spent` seconds to train."""
+    synthetic = sampler.sample(min(ROWS, parts.train.num_rows), search.seed)
     found = {"cost": spent}
     for name in search.measured:
         if name != "cost":

@@ -3,6 +3,9 @@
 Parameters are named `family.setting`, and `modes` (Gaussian modes of a number, where a family codes
 by them). Limits narrow them, by those names or by the setting's alone, for every family that has
 it: a value fixes one, a list of values leaves those, `{low = ..., high = ...}` narrows a number.
+
+`least`, the rows that must share a value for it to be written down, is searched only where a limit
+names it: no search gives up privacy that it was not told to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +19,17 @@ from raysynth.models import Trial
 
 Limits = Mapping[str, Any]
 MODES = (3, 15)  # of a variational mixture's 10 in CTGAN, about
+LEAST = (2, 1_000)  # rows
 
 
 @dataclass(frozen=True)
 class Suggested:
-    """A family, its own settings, and a number of modes; None is the family's."""
+    """A family, its own settings, a number of modes (None: the family's), `least` (None: as is)."""
 
     family: str
     model: dict[str, Any]
     modes: int | None
+    least: int | None
 
 
 def suggest(trial: Trial, families: Sequence[str], limits: Limits) -> Suggested:
@@ -35,23 +40,35 @@ def suggest(trial: Trial, families: Sequence[str], limits: Limits) -> Suggested:
     module, narrowed = models.get(family), _Narrowed(trial, f"{family}.", limits)
     model = module.space(narrowed)
     encoding = module.encoding(parse(module.Config, model))
-    modes = None
+    modes = least = None
     if encoding.number == "modes":
         modes = _Narrowed(trial, "", limits).suggest_int("modes", *MODES)
-    return Suggested(family, model, modes)
+    if "least" in limits:
+        least = _Narrowed(trial, "", limits).suggest_int("least", *LEAST)
+    return Suggested(family, model, modes, least)
+
+
+def allowed(
+    families: Sequence[str], limits: Limits, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of a former trial's `parameters` could be suggested within these limits."""
+    former = _Former(parameters)
+    suggest(former, families, limits)
+    return former.taken
 
 
 def check(families: Sequence[str], limits: Limits) -> None:
     """Raise `ConfigError` for no family, an unknown one, or limits that name or leave nothing."""
     if not families:
         raise ConfigError("tune: expected one family or more")
-    known = {"modes"}
+    known = {"modes", "least"}
     for family in families:
         names = _Names()
         models.get(family).space(names)
         known |= {f"{family}.{name}" for name in names.seen} | set(names.seen)
         models.get(family).space(_Narrowed(_Names(), f"{family}.", limits))
     _Narrowed(_Names(), "", limits).suggest_int("modes", *MODES)
+    _Narrowed(_Names(), "", limits).suggest_int("least", *LEAST)
     for name in limits:
         if name not in known:
             raise ConfigError(f"space: no parameter is called '{name}'; {nearest(name, known)}")
@@ -74,6 +91,32 @@ class _Names:
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         self.seen.append(name)
         return choices[0]
+
+
+@dataclass
+class _Former:
+    """A trial that suggests what a former one had, where that is among what may be; notes it."""
+
+    parameters: Mapping[str, Any]
+    taken: dict[str, Any] = field(default_factory=dict)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        had = self.parameters.get(name)
+        fits = isinstance(had, int | float) and low <= had <= high
+        return float(self._take(name, had)) if fits else low
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        had = self.parameters.get(name)
+        return int(self._take(name, had)) if isinstance(had, int) and low <= had <= high else low
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        had = self.parameters.get(name)
+        fits = name in self.parameters and had in choices
+        return self._take(name, had) if fits else choices[0]
+
+    def _take(self, name: str, had: Any) -> Any:
+        self.taken[name] = had
+        return had
 
 
 @dataclass(frozen=True)

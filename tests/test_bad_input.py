@@ -329,7 +329,7 @@ def test_a_name_is_trained_by_one_process_at_a_time(
     from raysynth.stages.claim import claimed
 
     with claimed(config):
-        said = ("runs/mine: another process is training it", "choose another --name")
+        said = ("runs/mine: another process is at work on it", "choose another --name")
         refused("train", table.name, "--name", "mine", said=said)
 
 

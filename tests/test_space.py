@@ -71,6 +71,32 @@ def test_limits_that_leave_nothing_are_refused(limits: dict, said: str) -> None:
         space.check(["autoregressive"], limits)
 
 
+def test_least_is_searched_only_where_it_is_named() -> None:
+    assert {one.least for one in drawn(["rnn"], {})} == {None}
+    limits = {"least": {"low": 5, "high": 20}}
+    space.check(["rnn"], limits)
+    found = {one.least for one in drawn(["rnn"], limits)}
+    assert len(found) > 1
+    assert min(found) >= 5
+    assert max(found) <= 20
+    with pytest.raises(ConfigError, match="space.least: expected low and high"):
+        space.check(["rnn"], {"least": {"low": 1}})
+
+
+def test_of_a_former_trial_what_limits_allow_is_tried_again() -> None:
+    families = ["rnn", "tvae"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(10):
+        trial = study.ask()
+        space.suggest(trial, families, {})
+        assert space.allowed(families, {}, trial.params) == trial.params
+        narrow = space.allowed(families, {"rate": {"high": 5.01e-4}}, trial.params)
+        assert narrow.items() < trial.params.items()
+        assert not {name for name in narrow if name.endswith("rate")}
+        alone = space.allowed(["rnn"], {}, trial.params)
+        assert {name.partition(".")[0] for name in alone} <= {"rnn"}
+
+
 def test_no_family_and_unknown_ones_are_refused() -> None:
     with pytest.raises(ConfigError, match="one family or more"):
         space.check([], {})

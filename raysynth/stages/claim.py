@@ -38,7 +38,7 @@ FRESH_S, STALE_S, ASK_AGAIN_S = 30.0, 180.0, 0.2
 def claimed(config: TrainConfig) -> Iterator[Place]:
     """The work folder, for this process alone; gone again where it comes to nothing."""
     place = config.place
-    with _held(place):
+    with held(place):
         work = _claim(config)
         try:
             yield work
@@ -48,7 +48,8 @@ def claimed(config: TrainConfig) -> Iterator[Place]:
                     _clear(work)  # nothing to resume from: nothing private stays
 
 
-def _held(place: Place) -> Any:
+def held(place: Place) -> Any:
+    """The folder, for this process alone. Raises `RunError` where another has it."""
     return _held_in_bucket(place) if place.bucket else _held_on_disk(place)
 
 
@@ -77,7 +78,8 @@ def _lock(folder: int, place: Place) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RunError(
-            f"{place}: another process is training it; wait for it to end, or choose another --name"
+            f"{place}: another process is at work on it; wait for it to end, or choose another "
+            "--name"
         ) from None
     except OSError:
         return  # a filesystem without locks
@@ -125,9 +127,10 @@ def _refuse_others(place: Place, at: Place, me: dict[str, Any]) -> None:
     alive = _lives(pid) if host == me["host"] else age < STALE_S
     if not mine and alive:
         raise RunError(
-            f"{place}: another process is training it (process {pid} on {host}, {max(age, 0):.0f} "
-            f"seconds ago); wait for it to end, or choose another --name. If it is dead, repeat "
-            f"the command {STALE_S:.0f} seconds after its last sign of life"
+            f"{place}: another process is at work on it (process {pid} on {host}, "
+            f"{max(age, 0):.0f} seconds ago); wait for it to end, or choose another "
+            f"--name. If it is dead, repeat the command {STALE_S:.0f} seconds after its last sign "
+            "of life"
         )
 
 

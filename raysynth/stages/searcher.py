@@ -2,10 +2,15 @@
 
 Ray Tune's own searcher leaves a trial without a value running for good, and its state is a pickle:
 here such a trial is told as pruned or failed, and Optuna's journal is the state.
+
+A sampler that is seeded once begins its numbers anew in a search that goes on, and would suggest
+the first trials again. Here each trial has a sampler of its own, seeded by the search's seed and
+how many were asked before: a search that was killed goes on as if it had not been. What it was at
+then is tried again, under another number.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,16 +22,20 @@ from ray import tune as ray_tune
 from ray.tune.search.optuna import OptunaSearch
 
 from raysynth import space
+from raysynth.hashing import seed_of
 from raysynth.progress import Phase
 from raysynth.search import OBJECTIVES, SearchConfig
+from raysynth.stages.journal import Journal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+_CUT = "cut"  # mark of a trial whose search was killed
 
 
 class Searcher(OptunaSearch):  # type: ignore[misc]
     """Suggests from a journal, and tells it what came of each trial, whatever that was."""
 
-    def __init__(self, search: SearchConfig, storage: JournalStorage, name: str) -> None:
+    def __init__(self, search: SearchConfig, journal: Journal, name: str) -> None:
         def suggest(trial: Any) -> dict[str, Any]:
             return asdict(space.suggest(trial, search.families, search.space))
 
@@ -34,17 +43,30 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
             suggest,
             metric=list(search.objectives),
             mode=list(search.directions),
-            sampler=_sampler(search),
-            storage=storage,
+            sampler=_sampler(search, 0),
+            storage=JournalStorage(journal),
             study_name=name,
         )
-        self.search = search
+        self.search, self.journal = search, journal
+        for left in self.study.get_trials(states=(TrialState.RUNNING,)):  # their process is gone
+            self.study._storage.set_trial_user_attr(left._trial_id, _CUT, True)
+            self.study.tell(left.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(left.params)
 
     @property
     def study(self) -> optuna.Study:
         """The study."""
         study: optuna.Study = self._ot_study
         return study
+
+    def begin_with(self, former: Iterable[Mapping[str, Any]]) -> None:
+        """Have a study without trials begin with these parameters, where limits allow them."""
+        if self.study.get_trials(deepcopy=False):
+            return
+        for parameters in former:
+            asked = space.allowed(self.search.families, self.search.space, parameters)
+            if asked:
+                self.study.enqueue_trial(asked, skip_if_exists=True)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
@@ -54,8 +76,23 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """What to try, and the trial's number."""
+        before = [one for one in told(self.study) if one.state != TrialState.WAITING]
+        self.study.sampler = _sampler(self.search, len(before))
         found = super().suggest(trial_id)
+        self.journal.keep()
         return None if found is None else {**found, "number": self._ot_trials[trial_id].number}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell of a look at a training: of trials that are ended early, Optuna goes by it.
+
+        It only ranks them by it, among one another, so that it stands for any one objective. Of
+        several Optuna takes no looks.
+        """
+        if len(self.search.objectives) > 1 or result.get("share", 100) >= 100:
+            return
+        near = float(result["fidelity"])
+        better = near if self.search.directions[0] == "max" else -near
+        self._ot_trials[trial_id].report(better, step=int(result["share"]))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -63,6 +100,10 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
         """Tell the journal. A value that is missing or no number is none."""
         if trial_id in self._completed_trials:
             return
+        self._tell(trial_id, result, error)
+        self.journal.keep()
+
+    def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         self._completed_trials.add(trial_id)
         trial, result = self._ot_trials[trial_id], result or {}
         asked = dict.fromkeys(("cost", *self.search.measured))
@@ -73,32 +114,40 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
                 trial.set_constraint(name, found[name] - most)
             self.study.tell(trial, [found[name] for name in self.search.objectives])
             return
+        trial.set_user_attr("figures", found)  # what it cost
         failed = error or "failed" in result
         why = str(result.get("failed", "its process ended")) if failed else "lagged behind others"
         trial.set_user_attr("why", why)
         self.study.tell(trial, state=TrialState.FAIL if failed else TrialState.PRUNED)
 
 
-def _sampler(search: SearchConfig) -> optuna.samplers.BaseSampler:
+def told(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The study's trials but those whose search was killed, which are tried again."""
+    return [one for one in study.get_trials(deepcopy=False) if not one.user_attrs.get(_CUT)]
+
+
+def _sampler(search: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
+    """What suggests the trial before which `number` were asked."""
+    seed = seed_of(search.seed, number) % 2**32
     if search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=search.seed)
+        return optuna.samplers.RandomSampler(seed=seed)
     if len(search.objectives) > 1:
         population = max(4, min(50, search.trials // 4))
-        return optuna.samplers.NSGAIISampler(population_size=population, seed=search.seed)
+        return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
     with warnings.catch_warnings():
         # Parameters of a family hang together, and each has its own: groups, in Optuna's words.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
             n_startup_trials=min(10, max(2, search.trials // 3)),
-            constant_liar=search.at_once > 1,
+            constant_liar=search.at_once != 1,
             multivariate=True,
             group=True,
-            seed=search.seed,
+            seed=seed,
         )
 
 
 class Progress(ray_tune.Callback):  # type: ignore[misc]
-    """Shows how many trials are over, and the best of them."""
+    """Shows how many trials are over, how many run, and the best figures."""
 
     def __init__(self, study: optuna.Study, search: SearchConfig, phase: Phase) -> None:
         self.study, self.search, self.phase = study, search, phase
@@ -108,8 +157,13 @@ class Progress(ray_tune.Callback):  # type: ignore[misc]
         return {}
 
     def _show(self) -> None:
-        done = sum(trial.state.is_finished() for trial in self.study.trials)
-        self.phase.at(done, best(self.study, self.search))
+        states = [trial.state for trial in told(self.study)]
+        done, running = sum(map(TrialState.is_finished, states)), states.count(TrialState.RUNNING)
+        self.phase.at(done, f"{running} running  {best(self.study, self.search)}".rstrip())
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """One begins."""
+        self._show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """One is over."""
@@ -122,7 +176,7 @@ class Progress(ray_tune.Callback):  # type: ignore[misc]
 
 def best(study: optuna.Study, search: SearchConfig) -> str:
     """The best of each objective so far."""
-    values = [trial.values for trial in study.trials if trial.state == TrialState.COMPLETE]
+    values = [trial.values for trial in told(study) if trial.state == TrialState.COMPLETE]
     if not values:
         return ""
     picks: dict[str, Callable[..., float]] = {"min": min, "max": max}

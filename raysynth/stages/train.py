@@ -50,8 +50,7 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     (the folder holds a run, or an unfinished one with other settings), `StorageError`.
     """
     show = show or Silent()
-    family = models.get(config.family)
-    settings = parse(family.Config, config.model)
+    parse(models.get(config.family).Config, config.model)  # what is wrong there is told at once
     with claimed(config) as work:
         if run := finish(config.place):
             return run  # its training was over, and stopped in the moment before it was published
@@ -61,24 +60,41 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
         own = cluster.connect(config.workers)
         with cluster.own_errors():
             codecs, rows = encode(config, source, work, show, examined)
-        batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-        epochs = config.epochs or family.epochs(rows, settings)
-        plan = Plan(rows, batch, epochs, config.seed, config.patience)
-        with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
-            _fit(config, codecs, plan, work, own, phase, show)
-        with show.phase("save", rows) as phase:
-            model = build(config, codecs)
-            last, best = checkpoint.newest(work / CHECKPOINTS), Best()
-            if last is not None:
-                restore(model, last.state, str(work), best)
-            if last is None or not ended(plan, best, last.epoch):
-                raise RunError(
-                    f"{work}: the last checkpoint is torn or altered; repeat the command"
-                )
-            best.put(model)
-            show.say(_kept(best, last))
-            run = save_run(config, codecs, model, last.losses, rows, best.epoch or last.epoch)
-            phase.at(rows, str(run.place))
+        cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
+        return learned(config, codecs, rows, work / CODES, work, cpus, show)
+
+
+def learned(
+    config: TrainConfig,
+    codecs: TableCodec,
+    rows: int,
+    codes: Place,
+    work: Place,
+    cpus: int,
+    show: Show,
+) -> Run:
+    """Train on the codes of `rows` rows at `codes`, with checkpoints in `work`, and save the run.
+
+    Each worker has `cpus` cores. Raises `RunError`, `StorageError`.
+    """
+    family = models.get(config.family)
+    settings = parse(family.Config, config.model)
+    batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
+    epochs = config.epochs or family.epochs(rows, settings)
+    plan = Plan(rows, batch, epochs, config.seed, config.patience)
+    with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
+        _fit(config, codecs, plan, codes, work, cpus, phase, show)
+    with show.phase("save", rows) as phase:
+        model = build(config, codecs)
+        last, best = checkpoint.newest(work / CHECKPOINTS), Best()
+        if last is not None:
+            restore(model, last.state, str(work), best)
+        if last is None or not ended(plan, best, last.epoch):
+            raise RunError(f"{work}: the last checkpoint is torn or altered; repeat the command")
+        best.put(model)
+        show.say(_kept(best, last))
+        run = save_run(config, codecs, model, last.losses, rows, best.epoch or last.epoch)
+        phase.at(rows, str(run.place))
     return run
 
 
@@ -100,13 +116,13 @@ def _fit(
     config: TrainConfig,
     codecs: TableCodec,
     plan: Plan,
+    codes: Place,
     work: Place,
-    own: bool,
+    cpus: int,
     phase: Any,
     show: Show,
 ) -> None:
     """Train on Ray, to a checkpoint of the last epoch."""
-    cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
     board = _Board.remote()  # type: ignore[attr-defined]
     home = os.environ.get("RAY_TMPDIR", "")
     scratch = tempfile.TemporaryDirectory(
@@ -120,6 +136,7 @@ def _fit(
             "config": config.model_dump(mode="json"),
             "codecs": codecs.to_json(),
             "plan": vars(plan),
+            "codes": codes.text,
             "work": work.text,
             "threads": cpus,
             "board": board,
@@ -250,7 +267,7 @@ def _worker(settings: dict[str, Any]) -> None:
     if parallel.rank() == 0:
         ray.get(settings["board"].post.remote(**{"from": done, "epoch": done}))
     share = Share(
-        work / CODES,
+        Place.of(settings["codes"]),
         codecs.layout,
         parallel.rank(),
         parallel.workers(),

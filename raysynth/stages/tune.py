@@ -12,8 +12,11 @@ nor the choice have seen. A study is a folder:
     work/           rows and codes, as private as the table, gone when the search is over
 
 Codes are made once for each way to encode that trials ask for. A trial trains in one process on the
-cores it has, with its codes in memory; a scheduler (ASHA; Li et al., MLSys 2020, arXiv 1810.05934)
-ends one that lags behind in the quick look at its rows, which is the same for all families.
+cores it has, with its codes in memory, or with several workers on Ray Train; a scheduler (ASHA; Li
+et al., MLSys 2020, arXiv 1810.05934) ends one of one process that lags behind in the quick look at
+its rows, which is the same for all families.
+
+Longer than other files: a search from the table to what it leaves.
 """
 
 import json
@@ -29,25 +32,24 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
 from raysynth import space
 from raysynth.config import TrainConfig
-from raysynth.errors import AbsentError, ConfigError, RaysynthError, RunError
+from raysynth.errors import AbsentError, ConfigError, RaysynthError, RunError, nearest
 from raysynth.frames import subsample
 from raysynth.hashing import uniform
 from raysynth.progress import Phase, Show, Silent
 from raysynth.run import Run, open_run, related
-from raysynth.schema import select
-from raysynth.search import ROWS, SearchConfig, front
+from raysynth.schema import Schema
+from raysynth.search import OBJECTIVES, ROWS, SearchConfig, front
 from raysynth.stages import cluster
+from raysynth.stages.claim import CLAIM, held
 from raysynth.stages.data import Examined, examine, settled
 from raysynth.stages.evaluate import Asked, evaluate
-from raysynth.stages.searcher import Progress, Searcher, best
+from raysynth.stages.journal import Journal
+from raysynth.stages.searcher import Progress, Searcher, best, told
 from raysynth.stages.staging import Table, fingerprint, stage
 from raysynth.stages.trial import Desk, trial
 from raysynth.storage import Place, write, write_bytes
@@ -84,15 +86,28 @@ def tune(
     table. Raises `ConfigError`, `TableError`, `StorageError`, and `RunError` where every trial
     failed, or the place holds another study.
     """
-    show, place = show or Silent(), config.place
+    show = show or Silent()
     search.check()
     space.check(search.families, search.space)
-    if place.bucket:
-        raise ConfigError("tune: studies lie on this machine yet; give a folder as --storage")
-    source = config.table if table is None else table
-    _claim(place, config, search, fingerprint(source))
-    work = place / WORK
-    own = cluster.connect(search.at_once)
+    former = _former(search)
+    with held(config.place):
+        source = config.table if table is None else table
+        _claim(config.place, config, search, fingerprint(source))
+        own = cluster.connect((search.at_once or 1) * config.workers)
+        search = search.model_copy(update={"at_once": _at_once(config, search)})
+        return _tune(config, search, source, real, former, own, show)
+
+
+def _tune(
+    config: TrainConfig,
+    search: SearchConfig,
+    source: Table,
+    real: Table | None,
+    former: list[dict[str, Any]],
+    own: bool,
+    show: Show,
+) -> Study:
+    place, work = config.place, config.place / WORK
     with cluster.own_errors():
         parts = _cut(config, source, work)
         base = config.model_copy(
@@ -100,8 +115,8 @@ def tune(
             | {"fraction": 1.0, "storage": (place / TRIALS).text}
         )
         shared = _shared(base, search, work, parts, show)
-        study = _search(place, base, search, shared, own, show)
-    trials = tuple(_told(one) for one in study.trials if one.state.is_finished())
+        study = _search(place, base, search, shared, former, own, show)
+    trials = tuple(_told(one) for one in told(study) if one.state.is_finished())
     found = {one["number"]: one["figures"] for one in trials if one["state"] == "complete"}
     if not found:
         raise RunError(f"{place}: every trial failed; {_commonest(trials)}")
@@ -110,16 +125,46 @@ def tune(
     return Study(place, trials, tuple(runs))
 
 
+def _former(search: SearchConfig) -> list[dict[str, Any]]:
+    """Parameters of the study to start from, the best first: a quarter as many as trials."""
+    if search.start_from is None:
+        return []
+    done = [one for one in plain(search.start_from).to_pylist() if one["state"] == "complete"]
+    name = search.objectives[0]
+    sign = 1 if OBJECTIVES[name].direction == "min" else -1
+
+    def rank(one: dict[str, Any]) -> tuple[bool, float]:
+        value = one.get(name)
+        return not one["chosen"], np.inf if value is None else sign * value
+
+    done.sort(key=rank)
+    return [json.loads(one["parameters"]) for one in done[: max(1, search.trials // 4)]]
+
+
+def _at_once(config: TrainConfig, search: SearchConfig) -> int:
+    """How many trials at once: as asked, or as many as there is room for.
+
+    A quarter of them at most: what is suggested together was not learned from.
+    """
+    if search.at_once is not None:
+        return search.at_once
+    has, cpus = ray.cluster_resources(), config.workers * (config.cpus or 1)
+    room = has.get("CPU", 1) // cpus
+    if config.gpu:
+        room = min(room, has.get("GPU", 0) // config.workers)
+    return max(1, min(int(room), search.trials // 4))
+
+
 def _claim(place: Place, config: TrainConfig, search: SearchConfig, print_: str) -> None:
     """Take the folder for this search, or go on with the same one."""
-    apart = {"trials", "at_once"}  # more trials of the same search go on with it
+    apart = {"trials", "at_once", "start_from"}  # more trials of the same search go on with it
     asked = {"train": config.meaning, "search": search.model_dump(mode="json", exclude=apart)}
     mine = json.loads(json.dumps({**asked, "table": print_}))
     try:
         theirs = json.loads((place / STUDY).read_bytes())
     except AbsentError:
         theirs = None
-    if theirs is None and place.exists() and place.files():
+    if theirs is None and any(file != place / WORK / CLAIM for file, _ in place.files()):
         raise RunError(f"{place}: is not empty and holds no study; choose another --name")
     if theirs not in (None, mine):
         what = [key for key in mine if theirs.get(key) != mine[key]]
@@ -128,7 +173,8 @@ def _claim(place: Place, config: TrainConfig, search: SearchConfig, print_: str)
             "delete the folder"
         )
     write_bytes(place / STUDY, json.dumps(mine, indent=1).encode())
-    (place / WORK).local.mkdir(mode=0o700, exist_ok=True)
+    if not place.bucket:
+        (place / WORK).local.mkdir(mode=0o700, exist_ok=True)
 
 
 def _cut(config: TrainConfig, table: Table, work: Place) -> dict[str, Place]:
@@ -163,21 +209,32 @@ def _shared(
         name: subsample(_read(parts[name]), ROWS, np.random.default_rng(base.seed))
         for name in ("train", "choice")
     }
-    tables = {name: select(side, schema) for name, side in sides.items()}
-    found = related(base, summary)
+    _check_target(search, schema.modelled)
     return {
         "base": base,
         "search": search,
         "work": work.text,
         "train": parts["train"].text,
+        "inferred": examined[0],
         "summary": summary,
-        "found": found,
-        "tables": tables,
+        "found": related(base, summary),
+        "tables": sides,
     }
 
 
+def _check_target(search: SearchConfig, schema: Schema) -> None:
+    """Raise `ConfigError` where utility is asked for and there is nothing to learn."""
+    if "utility" not in search.measured:
+        return
+    if search.target is not None and search.target not in schema.names:
+        said = nearest(search.target, schema.names)
+        raise ConfigError(f"--target: no column '{search.target}' can be learned; {said}")
+    if len(schema.names) < 2:
+        raise ConfigError("utility: expected a column to learn, and others to learn it from")
+
+
 def _read(place: Place) -> pa.Table:
-    return pq.read_table(place.local)
+    return place.read(pq.read_table)
 
 
 def _search(
@@ -185,22 +242,23 @@ def _search(
     base: TrainConfig,
     search: SearchConfig,
     shared: dict[str, Any],
+    former: list[dict[str, Any]],
     own: bool,
     show: Show,
 ) -> optuna.Study:
     """Have Ray Tune make the trials that are left."""
-    storage = JournalStorage(JournalFileBackend(str(place.local / JOURNAL)))
-    searcher = Searcher(search, storage, base.name)
+    searcher = Searcher(search, Journal(place / JOURNAL), base.name)
+    searcher.begin_with(former)
     study = searcher.study
-    for left in study.trials:
-        if not left.state.is_finished():  # its process is gone
-            study.tell(left.number, state=TrialState.FAIL)
-    done = len(study.trials)
+
+    def done() -> int:
+        return sum(one.state.is_finished() for one in told(study))
+
     with show.phase("tune", search.trials, "trials") as phase:
-        phase.at(done)
-        if done < search.trials:
-            _fit(base, search, shared, searcher, search.trials - done, own, phase)
-        phase.at(len(study.trials), best(study, search))
+        phase.begin(done())
+        if done() < search.trials:
+            _fit(base, search, shared, searcher, search.trials - done(), own, phase)
+        phase.at(done(), best(study, search))
     return study
 
 
@@ -213,7 +271,8 @@ def _fit(
     own: bool,
     phase: Phase,
 ) -> None:
-    cpus = cluster.cpus_per_worker(base.cpus, search.at_once, own)
+    at_once = search.at_once or 1
+    cpus = cluster.cpus_per_worker(base.cpus, at_once * base.workers, own)
     # A quick look has no objective yet, and a trial that failed has none.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # which prints whatever `verbose` says
@@ -233,7 +292,9 @@ def _fit(
         grace_period=20,
         reduction_factor=2,
     )
-    resources = {"CPU": cpus, "GPU": 1 if base.gpu else 0}
+    # Ray Train asks for its workers' cores and devices itself; nothing at all cannot be asked for.
+    nested, alone = {"CPU": 0.01}, {"CPU": cpus, "GPU": 1 if base.gpu else 0}
+    resources = alone if base.workers == 1 else nested
     with tempfile.TemporaryDirectory(prefix="raysynth-", ignore_cleanup_errors=True) as scratch:
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(made, resources),
@@ -241,7 +302,7 @@ def _fit(
                 search_alg=searcher,
                 scheduler=early if search.early else None,
                 num_samples=trials,
-                max_concurrent_trials=search.at_once,
+                max_concurrent_trials=at_once,
                 reuse_actors=True,  # a process takes some ten seconds to begin
             ),
             run_config=ray_tune.RunConfig(
@@ -251,7 +312,10 @@ def _fit(
                 callbacks=[Progress(searcher.study, search, phase)],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            ray.kill(desk)  # Tune keeps `made`, and with it the desk, as long as this process lives
 
 
 def _told(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
@@ -315,15 +379,15 @@ def _leave(
     chosen = [run_.place.name for run_ in runs]
     write([table(trials, chosen)], place / TABLE)
     write_bytes(place / PAGE, page(study, search, list(trials), chosen).encode())
-    for one in trials:
-        name = f"{one['number']:04d}"
-        if name not in chosen:
-            (place / TRIALS / name).remove()
+    kept = place / TRIALS
+    made = {file.text.removeprefix(f"{kept.text}/").partition("/")[0] for file, _ in kept.files()}
+    for name in made.difference(chosen):
+        (kept / name).remove()
     (place / WORK).remove()
 
 
 def plain(path: str | Path) -> pa.Table:
-    """Every trial of the study at `path`. Raises `RunError` where there is none."""
+    """Every trial of the finished study at `path`. Raises `RunError` where there is none."""
     place = Place.of(path) / TABLE
     if not place.exists():
         raise RunError(f"{path}: holds no finished study; 'raysynth tune' makes one")

@@ -13,6 +13,7 @@ from raysynth.config import TrainConfig
 from raysynth.errors import ConfigError, RunError
 from raysynth.run import open_run
 from raysynth.search import SearchConfig
+from raysynth.storage import Place
 
 SMALL = {"hidden": 64, "batch": 256, "mixtures": 4}
 
@@ -72,36 +73,55 @@ def test_a_search_leaves_the_best_run_and_nothing_private(
     assert not re.search(r"""(src|href)=["']https?://""", page)
 
 
-def test_a_seed_repeats_a_search_of_one_at_a_time_and_more_trials_go_on_with_it(
+def test_a_seed_repeats_a_search_killed_or_not_and_more_trials_go_on_with_it(
     cluster: None, table: Path, tmp_path: Path
 ) -> None:
-    one = tune(config(table, tmp_path, "one"), asked())
-    other = tune(config(table, tmp_path, "other"), asked())
-    assert kept(one) == kept(other)
+    from raysynth.stages.journal import Journal
+    from raysynth.stages.searcher import Searcher
+
+    whole = asked(at_once=1, early=False)
+    one = tune(config(table, tmp_path, "one"), whole)
+    tune(config(table, tmp_path, "other"), whole.model_copy(update={"trials": 1}))
+    # As a driver leaves it that dies in the second trial: asked for, never told.
+    journal = Journal(Place.of(tmp_path / "other" / "study.journal"))
+    Searcher(whole, journal, "other").suggest("second")
+    other = tune(config(table, tmp_path, "other"), whole)
+    assert [trial["number"] for trial in other.trials] == [0, 2]
+    assert [trial[1:] for trial in kept(other)] == [trial[1:] for trial in kept(one)]
     seconds = [trial["seconds"] for trial in one.trials]
-    more = tune(config(table, tmp_path, "one"), asked(trials=3))
+    more = tune(config(table, tmp_path, "one"), whole.model_copy(update={"trials": 3}))
     assert kept(more)[:2] == kept(one)
     assert [trial["seconds"] for trial in more.trials][:2] == seconds, "none is made twice"
-    assert len(more.trials) == 3
+    assert len({str(trial["parameters"]) for trial in more.trials}) == 3
     with pytest.raises(RunError, match="study of another search"):
         tune(config(table, tmp_path, "one"), asked(objectives=("membership",)))
     with pytest.raises(RunError, match="study of another train"):
-        tune(config(table, tmp_path, "one", seed=1), asked())
+        tune(config(table, tmp_path, "one", seed=1), whole)
 
 
-def test_a_search_that_was_killed_goes_on(cluster: None, table: Path, tmp_path: Path) -> None:
-    from raysynth.stages import tune as module
+def test_a_study_begins_with_the_best_of_a_former_one(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    former = tune(config(table, tmp_path, "former"), asked(trials=2))
+    best = former.runs[0].place.name
+    search = asked(start_from=str(tmp_path / "former"), trials=1, seed=5)
+    (trial,) = tune(config(table, tmp_path, "later"), search).trials
+    assert trial["parameters"] == former.trials[int(best)]["parameters"]
+    with pytest.raises(RunError, match="holds no finished study"):
+        tune(config(table, tmp_path, "lost"), asked(start_from=str(tmp_path / "none")))
 
-    first = tune(config(table, tmp_path), asked(trials=1))
-    # As a driver leaves it that dies in the second trial: asked for, never told.
-    storage = module.JournalStorage(
-        module.JournalFileBackend(str(tmp_path / "study" / "study.journal"))
-    )
-    study = module.Searcher(asked(), storage, "study").study
-    study.ask()
-    again = tune(config(table, tmp_path), asked(trials=3))
-    assert [one["state"] for one in again.trials] == ["complete", "fail", "complete"]
-    assert kept(again)[0] == kept(first)[0]
+
+def test_a_trial_of_several_workers_trains_on_ray_train(
+    cluster: None, table: Path, tmp_path: Path
+) -> None:
+    search = asked(trials=1, space=SMALL | {"least": {"low": 11, "high": 20}})
+    study = tune(config(table, tmp_path, workers=2, epochs=1, cpus=1), search)
+    assert [one["state"] for one in study.trials] == ["complete"]
+    (run,) = study.runs
+    assert run.config.workers == 2
+    assert 11 <= run.config.least <= 20
+    assert not (tmp_path / "study" / "work").exists()
+    assert len(run.losses) == 1
 
 
 def test_several_objectives_leave_a_front_within_the_constraints(
@@ -112,7 +132,7 @@ def test_several_objectives_leave_a_front_within_the_constraints(
     )
     study = tune(config(table, tmp_path), search)
     chosen = {int(run.place.name) for run in study.runs}
-    figures = {one["number"]: one["figures"] for one in study.trials if one["figures"]}
+    figures = {one["number"]: one["figures"] for one in study.trials if one["state"] == "complete"}
     for number in chosen:
         mine = figures[number]
         assert mine["membership"] <= 0.7

@@ -37,7 +37,7 @@ def _dead() -> int:
 def test_a_run_that_another_is_training_is_left_alone(config: TrainConfig, host: str) -> None:
     at = _claimed_by(config, host, os.getpid(), 5)
     theirs = at.read_bytes()
-    said = rf"another process is training it \(process {os.getpid()} on {host}, .*choose another"
+    said = rf"another process is at work on it \(process {os.getpid()} on {host}, .*choose another"
     with pytest.raises(RunError, match=said), claim.claimed(config):
         pass
     assert at.read_bytes() == theirs

@@ -276,7 +276,7 @@ def test_a_training_the_store_or_a_kill_has_ended_goes_on_by_the_same_command(
         _, err = process.communicate(timeout=120)
     assert f"resuming '{name}' from epoch 1 of {EPOCHS}" in err
     assert other.returncode == 2, "a living training is left alone"
-    said = f"another process is training it \\(process {process.pid} on .*choose another --name"
+    said = f"another process is at work on it \\(process {process.pid} on .*choose another --name"
     assert re.search(said, other.stderr)
     end = job.run("train", "job.toml", "--name", name)
     over.set()
