@@ -10,6 +10,7 @@
     python jobs/benchmark.py parity metrics SYNTHETIC.parquet REAL.parquet
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
     python jobs/benchmark.py parity anonymeter --table REAL.parquet
+    python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
 """
 
@@ -28,6 +29,7 @@ from benchmarks import (
     peers,
     scale,
     sdgym,
+    search,
     serving,
     tables,
 )
@@ -39,6 +41,7 @@ app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("sdgym")(sdgym.sdgym)
 app.command("serve")(serving.serve)
+app.command("tune")(search.tune)
 app.command("tables")(tables.tables)
 app.command("paper")(paper.paper)
 beside = typer.Typer(no_args_is_help=True, help="Compare our figures with others' of the same.")
