@@ -79,7 +79,7 @@ def test_least_is_searched_only_where_it_is_named() -> None:
     assert len(found) > 1
     assert min(found) >= 5
     assert max(found) <= 20
-    with pytest.raises(ConfigError, match="space.least: expected low and high"):
+    with pytest.raises(ConfigError, match="least: expected low and high"):
         space.check(["rnn"], {"least": {"low": 1}})
 
 
