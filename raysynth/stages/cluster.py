@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -39,14 +40,22 @@ def connect(workers: int) -> bool:
             ray.init(**said)
             return False
         _ensure_token()
-        ray.init(
-            address="local",
-            # Workers may outnumber cores; one more slot keeps reading from waiting for training.
-            num_cpus=max(os.cpu_count() or 1, workers + 1),
-            include_dashboard=False,
-            **said,
-        )
+        # Workers may outnumber cores; one more slot keeps reading from waiting for training.
+        _start(num_cpus=max(os.cpu_count() or 1, workers + 1), **said)
     return True
+
+
+def _start(**options: Any) -> None:
+    """Start Ray here, twice where it takes too long: it gives up after 30 s on a busy machine."""
+    for again in (True, False):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+        except Exception as error:
+            if not again or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 def disconnect() -> None:

@@ -241,3 +241,23 @@ def test_the_weights_are_those_of_an_undisturbed_training(
     undisturbed = train(TrainConfig.load(story.folder / "story.toml", changes))
     for name in ("weights.safetensors", "table.json", "losses.jsonl"):
         assert (story.run / name).read_bytes() == (undisturbed.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("said", "times"), [("timed out during startup", 2), ("no room", 1)])
+def test_ray_is_started_twice_where_it_takes_too_long(
+    said: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from raysynth.stages import cluster
+
+    asked: list[object] = []
+
+    def init(**options: object) -> None:
+        asked.append(options["num_cpus"])
+        raise RuntimeError(f"The current node {said}.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RuntimeError, match=said):
+        cluster._start(num_cpus=3)
+    assert asked == [3] * times
