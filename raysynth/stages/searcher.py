@@ -83,10 +83,10 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
         return None if found is None else {**found, "number": self._ot_trials[trial_id].number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell of a look at a training: of trials that are ended early, Optuna goes by it.
+        """Tell of a look at a training: of trials that are ended early, Optuna goes by the last.
 
         It only ranks them by it, among one another, so that it stands for any one objective. Of
-        several Optuna takes no looks.
+        several Optuna takes no looks. Of the look that ends a trial `_tell` hears instead.
         """
         if len(self.search.objectives) > 1 or result.get("share", 100) >= 100:
             return
@@ -114,9 +114,14 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
                 trial.set_constraint(name, found[name] - most)
             self.study.tell(trial, [found[name] for name in self.search.objectives])
             return
-        trial.set_user_attr("figures", found)  # what it cost
-        failed = error or "failed" in result
-        why = str(result.get("failed", "its process ended")) if failed else "lagged behind others"
+        cost = {name: value for name, value in found.items() if np.isfinite(value)}
+        trial.set_user_attr("figures", cost)
+        whole = result.get("share", 0) >= 100
+        why = "what was measured is no number" if whole else "lagged behind others"
+        if failed := error or whole:
+            why = result.get("failed", "its process ended" if error else why)
+        else:
+            self.on_trial_result(trial_id, result)
         trial.set_user_attr("why", why)
         self.study.tell(trial, state=TrialState.FAIL if failed else TrialState.PRUNED)
 

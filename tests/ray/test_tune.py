@@ -143,6 +143,28 @@ def test_several_objectives_leave_a_front_within_the_constraints(
     assert "The front" in (tmp_path / "study" / "study.html").read_text()
 
 
+def test_of_trials_that_lag_behind_the_last_look_is_told(tmp_path: Path) -> None:
+    from optuna.trial import TrialState
+
+    from raysynth.stages.journal import Journal
+    from raysynth.stages.searcher import Searcher
+
+    journal = Journal(Place.of(tmp_path / "study.journal"))
+    searcher = Searcher(asked(at_once=1), journal, "study")
+    looks = [{"share": share, "fidelity": share / 200, "cost": share} for share in (20, 40)]
+    for trial, last in (("first", looks[0]), ("second", looks[1])):
+        searcher.suggest(trial)
+        for look in looks[: looks.index(last)]:
+            searcher.on_trial_result(trial, look)
+        searcher.on_trial_complete(trial, last)  # as Tune does where a scheduler ends a trial
+    searcher.suggest("third")
+    searcher.on_trial_complete("third", {"share": 100, "cost": 3.0, "detection": float("nan")})
+    trials = Searcher(asked(at_once=1), journal, "study").study.trials
+    assert [one.state for one in trials] == [TrialState.PRUNED] * 2 + [TrialState.FAIL]
+    assert [one.intermediate_values for one in trials] == [{20: -0.1}, {20: -0.1, 40: -0.2}, {}]
+    assert [one.user_attrs["figures"] for one in trials] == [{"cost": c} for c in (20, 40, 3)]
+
+
 def test_trials_that_fail_are_told_with_their_reason(
     cluster: None, table: Path, tmp_path: Path
 ) -> None:
