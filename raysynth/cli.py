@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from raysynth import cli_serve, cli_tune
+from raysynth import cli_jobs, cli_serve, cli_tune
 from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, Stopped
 from raysynth.terminal import Json, Seed, Storage, assignment, display, find, tell
 
@@ -472,6 +472,11 @@ def _risks(report: Any) -> Table:
 tune = app.command()(cli_tune.tune)
 serve = app.command()(cli_serve.serve)
 app.add_typer(cli_serve.tokens_app, name="token")
+anything = {"ignore_unknown_options": True, "allow_extra_args": True}  # of another command
+submit = app.command(context_settings=anything)(cli_jobs.submit)
+jobs = app.command()(cli_jobs.jobs)
+logs = app.command()(cli_jobs.logs)
+cancel = app.command()(cli_jobs.cancel)
 
 
 def main(*command: str) -> None:
