@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from raysynth.search import OBJECTIVES, SearchConfig
 
 Trials = Sequence[Mapping[str, Any]]
+FEW = 4  # complete trials of which nobody can tell what decided
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d232b; --soft: #5b6570; --line: #d8dde3; --paper: #fff }
@@ -100,27 +101,33 @@ def _short(value: Any) -> str:
 
 
 def _drawn(study: optuna.Study, search: SearchConfig) -> list[tuple[str, Markup]]:
-    """Optuna's plots that the trials are enough for."""
+    """Optuna's plots that the trials are enough for; of one, or of two, they would say nothing."""
     found: list[tuple[str, Markup]] = []
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(done) < 2:
+        return found
+    across = 0.8 * (1 + len({name for one in done for name in one.params}))
     for place, name in enumerate(search.objectives):
 
         def value(trial: optuna.trial.FrozenTrial, place: int = place) -> float:
             return float(trial.values[place])
 
-        target = {"target": value, "target_name": name}
-        for title, plot in (
-            (f"{name} by trial", plots.plot_optimization_history),
-            (f"{name} by parameters", plots.plot_parallel_coordinate),
-            (f"What decides {name}", plots.plot_param_importances),
-        ):
-            found += _one(title, plot, study, **target)
+        target: dict[str, Any] = {"target": value, "target_name": name}
+        found += _one(f"{name} by trial", plots.plot_optimization_history, study, **target)
+        of_all = plots.plot_parallel_coordinate
+        found += _one(f"{name} by parameters", of_all, study, across=across, **target)
+        if len(done) > FEW:
+            decides = plots.plot_param_importances
+            found += _one(f"What decides {name}, as far as is known", decides, study, **target)
     if len(search.objectives) in (2, 3):
         names = list(search.objectives)
         found += _one("The front", plots.plot_pareto_front, study, target_names=names)
     return found
 
 
-def _one(title: str, plot: Callable[..., Any], study: Any, **options: Any) -> list[Any]:
+def _one(
+    title: str, plot: Callable[..., Any], study: Any, across: float = 0.0, **options: Any
+) -> list[Any]:
     with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "raysynth", "font.size": 8}):
         warnings.simplefilter("ignore")
         try:
@@ -129,6 +136,7 @@ def _one(title: str, plot: Callable[..., Any], study: Any, **options: Any) -> li
             return []
         axes = drawn.flat[0] if hasattr(drawn, "flat") else drawn
         figure, sink = axes.get_figure(), io.StringIO()
+        figure.set_size_inches(max(across, figure.get_figwidth()), figure.get_figheight())
         figure.savefig(sink, format="svg", metadata={"Date": None}, bbox_inches="tight")
         plt.close(figure)
     text = sink.getvalue()

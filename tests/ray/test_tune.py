@@ -128,7 +128,11 @@ def test_several_objectives_leave_a_front_within_the_constraints(
     cluster: None, table: Path, tmp_path: Path
 ) -> None:
     search = asked(
-        objectives=("utility", "cost"), at_most={"membership": 0.7}, trials=4, target="income"
+        objectives=("utility", "cost"),
+        at_most={"membership": 0.7},
+        trials=4,
+        target="income",
+        early=False,
     )
     study = tune(config(table, tmp_path), search)
     chosen = {int(run.place.name) for run in study.runs}
