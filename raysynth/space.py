@@ -18,7 +18,7 @@ from raysynth.errors import ConfigError, nearest
 from raysynth.models import Trial
 
 Limits = Mapping[str, Any]
-MODES = (3, 15)  # of a variational mixture's 10 in CTGAN, about
+MODES, USUAL = (3, 15), 10  # of a variational mixture's 10 in CTGAN, about
 LEAST = (2, 1_000)  # rows
 
 
@@ -46,6 +46,15 @@ def suggest(trial: Trial, families: Sequence[str], limits: Limits) -> Suggested:
     if "least" in limits:
         least = _Narrowed(trial, "", limits).suggest_int("least", *LEAST)
     return Suggested(family, model, modes, least)
+
+
+def starts(families: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """Where to begin: the parameters of each family's best known settings, for so many rows."""
+    return [
+        {"family": family, "modes": USUAL}
+        | {f"{family}.{name}": value for name, value in models.get(family).start(rows).items()}
+        for family in families
+    ]
 
 
 def allowed(

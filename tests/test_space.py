@@ -29,6 +29,24 @@ def test_what_is_suggested_is_a_setting_of_the_family(family: str) -> None:
         assert (one.modes is not None) == coded
 
 
+@pytest.mark.parametrize("family", models.names())
+def test_a_search_begins_with_the_best_settings_known(family: str) -> None:
+    module = models.get(family)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    (start,) = space.starts([family], 50_000)
+    study.enqueue_trial(start)
+    found = space.suggest(study.ask(), [family], {})
+    config = parse(module.Config, found.model)
+    best = (
+        module.Config(preset="improved")
+        if "preset" in module.Config.model_fields
+        else module.Config()
+    )
+    apart = {"hidden", "dropout"} if family == "autoregressive" else set()  # which go by the table
+    assert config.model_dump(exclude=apart) == best.model_dump(exclude=apart)
+    assert found.modes in (None, space.USUAL)
+
+
 def test_the_family_is_a_choice_and_modes_go_with_modes() -> None:
     found = drawn(["ctgan", "tvae", "independent"], {}, 60)
     assert {one.family for one in found} == {"ctgan", "tvae", "independent"}

@@ -163,6 +163,10 @@ class Family(Protocol):
         """Settings of its own that a search suggests, define-by-run; others are the default."""
         ...
 
+    def start(self, rows: int) -> dict[str, Any]:
+        """What of `space` a search begins with on so many rows: the best settings known."""
+        ...
+
     def batch_rows(self, batch: int, config: Any) -> int:
         """The rows a batch really holds when `batch` are asked for."""
         ...

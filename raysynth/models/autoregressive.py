@@ -80,12 +80,24 @@ def drawing(config: Config) -> Draw:
     return draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """The settings found by hand."""
+    return {
+        "hidden": 256,
+        "mixtures": 10,
+        "dropout": min(MOST_DROPPED, DROPPED / max(1, rows)),
+        "rate": 2e-3,
+        "decay": 1e-2,
+        "batch": 256,
+    }
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Width, mixture, and how it is trained."""
     return {
         "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
         "mixtures": trial.suggest_int("mixtures", 4, 16),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.3),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "rate": trial.suggest_float("rate", 5e-4, 5e-3, log=True),
         "decay": trial.suggest_float("decay", 1e-4, 1e-1, log=True),
         "batch": trial.suggest_categorical("batch", [128, 256, 512]),

@@ -121,6 +121,22 @@ def drawing(config: Config) -> Draw:
     return draw.by_category if config.conditional else draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """The improved settings."""
+    return {
+        "width": 256,
+        "rate": 2e-3,
+        "numbers": "normal",
+        "batch": 500,
+        "pack": 1,
+        "critic_steps": 1,
+        "loss": "relativistic",
+        "penalty": 4.0,
+        "dropout": 0.0,
+        "conditional": False,
+    }
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Codes, widths, loss, critic and rates, about the improved settings and the paper's."""
     width = trial.suggest_categorical("width", [128, 256, 512])

@@ -46,6 +46,11 @@ def drawing(config: Config) -> Draw:
     return draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """Nothing."""
+    return {}
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Nothing."""
     return {}

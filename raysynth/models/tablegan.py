@@ -140,6 +140,20 @@ def drawing(config: Config) -> Draw:
     return draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """The improved settings."""
+    return {
+        "mean_delta": 0.0,
+        "deviation_delta": 0.0,
+        "information": 1.0,
+        "channels": 24,
+        "numbers": "normal",
+        "rate": 1e-3,
+        "penalty": 4.0,
+        "batch": 128,
+    }
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Codes, width, rates, and the privacy deltas, about the improved settings."""
     return {

@@ -139,6 +139,19 @@ def drawing(config: Config) -> Draw:
     return draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """The improved settings."""
+    return {
+        "hidden": 128,
+        "features": 64,
+        "numbers": "normal",
+        "rate": 2e-3,
+        "penalty": 4.0,
+        "share": 0.0,
+        "batch": 200,
+    }
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Codes, widths, penalty and rates, about the improved settings."""
     return {

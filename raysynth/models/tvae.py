@@ -108,6 +108,19 @@ def drawing(config: Config) -> Draw:
     return draw.uniform
 
 
+def start(rows: int) -> dict[str, Any]:
+    """The improved settings."""
+    return {
+        "width": 256,
+        "latent": 32,
+        "numbers": "modes",
+        "prior": 64,
+        "factor": 4.0,
+        "rate": 3e-3,
+        "batch": 500,
+    }
+
+
 def space(trial: Trial) -> dict[str, Any]:
     """Codes, widths, prior and rates, about the improved settings."""
     width = trial.suggest_categorical("width", [128, 256])

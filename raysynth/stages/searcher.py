@@ -59,11 +59,14 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
         study: optuna.Study = self._ot_study
         return study
 
-    def begin_with(self, former: Iterable[Mapping[str, Any]]) -> None:
-        """Have a study without trials begin with these parameters, where limits allow them."""
+    def begin_with(self, former: Iterable[Mapping[str, Any]], rows: int) -> None:
+        """Have a study without trials begin with these parameters, where limits allow them.
+
+        Then with what is known to be good of each family: no search is to find less than that.
+        """
         if self.study.get_trials(deepcopy=False):
             return
-        for parameters in former:
+        for parameters in (*former, *space.starts(self.search.families, rows)):
             asked = space.allowed(self.search.families, self.search.space, parameters)
             if asked:
                 self.study.enqueue_trial(asked, skip_if_exists=True)

@@ -248,7 +248,7 @@ def _search(
 ) -> optuna.Study:
     """Have Ray Tune make the trials that are left."""
     searcher = Searcher(search, Journal(place / JOURNAL), base.name)
-    searcher.begin_with(former)
+    searcher.begin_with(former, shared["summary"].rows)
     study = searcher.study
 
     def done() -> int:
