@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.data import DataContext
 
 from raysynth.errors import ConfigError, RaysynthError
@@ -40,6 +41,7 @@ def connect(workers: int) -> bool:
             ray.init(**said)
             return False
         _ensure_token()
+        _keep_to_loopback(True)
         # Workers may outnumber cores; one more slot keeps reading from waiting for training.
         _start(num_cpus=max(os.cpu_count() or 1, workers + 1), **said)
     return True
@@ -66,6 +68,17 @@ def disconnect() -> None:
     if _connected:
         _connected.clear()
         ray.shutdown()
+        _keep_to_loopback(False)
+
+
+def _keep_to_loopback(only: bool) -> None:
+    """Have what Ray starts from here listen on 127.0.0.1 alone, and not on all of the machine.
+
+    So it does by itself on macOS and Windows, where this variable undoes it: it is read once, when
+    Ray is imported, and by each process that Ray starts.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = not only
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0" if only else "1"
 
 
 def _set_loggers() -> None:

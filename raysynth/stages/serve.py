@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from starlette.middleware import Middleware
 
@@ -56,10 +57,30 @@ class Replica:
         for several in ("allow_failed", "jobs_to"):
             serving[several] = tuple(serving.get(several, ()))
         self.serving = Serving(**serving)
+        _listen_on_own_address()
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application, built in the replica: nothing of it travels."""
         return build(self.serving, _meters(), Actors())
+
+
+def _listen_on_own_address() -> None:
+    """Have this replica wait for its proxies on its node's address, and not on all of the machine.
+
+    Serve has no setting for that. Where it does not do so any more, nothing is changed.
+    """
+    from ray.serve._private import replica
+
+    listen = getattr(replica, "add_port_to_grpc_server", None)
+    if listen is None:
+        return
+    own = ray.util.get_node_ip_address()
+
+    def narrow(server: Any, address: str) -> int:
+        port: int = listen(server, address.replace("[::]", f"[{own}]" if ":" in own else own))
+        return port
+
+    replica.add_port_to_grpc_server = narrow
 
 
 def application(options: dict[str, Any]) -> Any:

@@ -4,9 +4,13 @@ One training of many epochs is told as a story: killed outright, then ended by S
 Ctrl-C, then left to finish; each command is the same and follows the last at once.
 """
 
+import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,6 +21,8 @@ from subprocess import CompletedProcess, Popen
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from raysynth.run import Run
 
 EPOCHS = 240
 SENTINEL, NUMBER = "Zq-sentinel", 918273645
@@ -261,3 +267,33 @@ def test_ray_is_started_twice_where_it_takes_too_long(
     with pytest.raises(RuntimeError, match=said):
         cluster._start(num_cpus=3)
     assert asked == [3] * times
+
+
+SERVES = """
+import json, os, sys
+from pathlib import Path
+
+from raysynth.serving.server import Serving
+from raysynth.stages import cluster, serve
+from tests.listening import addresses, family
+
+runs, port = sys.argv[1:]
+serve.start(Serving(runs, runs, None), serve.Listening(port=int(port)))
+print("listens:", json.dumps(sorted(addresses(family(os.getpid())))))
+serve.stop()
+cluster.disconnect()
+"""
+
+
+def test_nothing_listens_beyond_loopback(small_run: Run, home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-c", SERVES, small_run.path.parent, port]
+    end = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert end.returncode == 0, end.stderr
+    (said,) = re.findall(r"^listens: (.*)$", end.stdout, re.MULTILINE)
+    found = json.loads(said)
+    assert ["127.0.0.1", port] in found
+    assert len(found) > 5, "Ray's own are among them"
+    assert {address for address, _ in found} == {"127.0.0.1"}
