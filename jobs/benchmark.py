@@ -11,6 +11,7 @@
     python jobs/benchmark.py paper --table grid --table asia --family autoregressive
     python jobs/benchmark.py parity anonymeter --table REAL.parquet
     python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
+    python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
 """
 
@@ -22,6 +23,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
 from benchmarks import (
     attacks,
+    deltas,
     fidelity,
     paper,
     parity_anonymeter,
@@ -36,6 +38,7 @@ from benchmarks import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("attacks")(attacks.attacks)
+app.command("deltas")(deltas.deltas)
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
