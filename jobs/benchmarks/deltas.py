@@ -120,10 +120,11 @@ def _draw(entries: list[Entry]) -> Figure:
             for value, found in groups.items()
         }
         axes.plot(*zip(*means.values(), strict=True), color="#2f7ed8", marker="o", linewidth=1.2)
+        offset: Any = {"textcoords": "offset points"}
         dots = [[entry[name] for name in names] for entry in entries]
         axes.plot(*zip(*dots, strict=True), ".", color="#2f7ed8", alpha=0.45, markersize=4)
-        for value, place in means.items():
-            axes.annotate(f"δ {value:g}", (place[0], place[1]), (5, 5), textcoords="offset points")
+        for turn, (value, place) in enumerate(means.items()):
+            axes.annotate(f"δ {value:g}", (place[0], place[1]), (5, (5, -13)[turn % 2]), **offset)
         axes.axhline(0.5, color=ink, linewidth=0.8, linestyle="--")
         axes.set_xlabel("detection AUC: farther from the data →")
         axes.set_ylabel("membership attack, AUC")

@@ -89,6 +89,8 @@ def _entry(words: list[Any], real: pa.Table) -> Entry:
         entry |= {state: states.count(state) for state in ("complete", "pruned", "fail")}
         entry["phase"] = _phase(end.stderr)
         entry["trained"] = sum(one["figures"].get("cost", 0.0) for one in found)
+        at_once = int(words[words.index("--workers") + 1])
+        entry["overhead"] = 100 * (at_once * entry["phase"] / entry["trained"] - 1)
         entry["held"] = sum(one["seconds"] or 0.0 for one in found)
         entry["chosen"] = {"family": run.config.family, **run.config.model}
         entry["choice"] = min(
@@ -120,6 +122,7 @@ def _shown(entries: list[Entry]) -> Table:
     row("seconds in all", "seconds")
     row("seconds of trials, as they lie side by side", "phase")
     row("seconds of their trainings", "trained")
+    row("overhead over those, % of them", "overhead")
     row("complete", "complete")
     row("ended early", "pruned")
     return shown
