@@ -2,7 +2,8 @@
 
 Results for people and progress go to standard error; with --json the last line on standard output
 is one JSON value. What Ray says goes to a log file, so the display stays one. Exit codes: 0 done, 2
-the user's to mend, 3 the gate does not pass what was judged, 130 stopped, 1 a fault of ours.
+the user's to mend, 3 the gate does not pass what was judged, 130 stopped, 1 a fault of ours, or
+every trial of a search failed.
 
 Longer than other files: most of it is options and their help, one list a command.
 """
@@ -20,7 +21,7 @@ import typer
 from rich.table import Table
 
 from raysynth import cli_jobs, cli_serve, cli_tune
-from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, Stopped
+from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, SearchError, Stopped
 from raysynth.terminal import Json, Seed, Storage, assignment, display, find, tell
 
 app = typer.Typer(
@@ -487,7 +488,7 @@ def main(*command: str) -> None:
     except Stopped as stop:
         code, said = 130, str(stop)
     except RaysynthError as error:
-        code, said = 2, f"error: {error}"
+        code, said = 1 if isinstance(error, SearchError) else 2, f"error: {error}"
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

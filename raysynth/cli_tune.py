@@ -12,7 +12,7 @@ def tune(
     table: Annotated[str, typer.Argument(metavar="TABLE|CONFIG", help="A table, or a TOML file.")],
     family: Annotated[
         list[str] | None,
-        typer.Option(help="A family to try. Repeat.", show_default="autoregressive"),
+        typer.Option(help="A family to try, or several: A,B.", show_default="autoregressive"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trainings, 20.", min=1)] = None,
     workers: Annotated[
@@ -21,7 +21,7 @@ def tune(
     ] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="detection, utility, membership, dcr, cost. Repeat for a front."),
+        typer.Option(help="detection, utility, membership, dcr, cost. Several: a front."),
     ] = None,
     at_most: Annotated[
         list[str] | None, typer.Option(metavar="OBJECTIVE=NUMBER", help="A constraint. Repeat.")
@@ -54,7 +54,8 @@ def tune(
     limits = {**filed.get("space", {}), **dict(map(assignment, within or []))}
     bars = {**filed.get("at_most", {}), **dict(map(assignment, at_most or []))}
     given = {
-        "families": family, "trials": trials, "at_once": workers, "objectives": objective,
+        "families": _listed(family), "trials": trials, "at_once": workers,
+        "objectives": _listed(objective),
         "target": target, "sampler": "random" if random else None, "early": early, "seed": seed,
         "start_from": start_from,
     }  # fmt: skip
@@ -76,6 +77,11 @@ def tune(
         show.say(f"study: {study.place}")
     runs = [str(run.place) for run in study.runs]
     tell({"study": str(study.place), "runs": runs, "trials": list(study.trials)}, as_json)
+
+
+def _listed(given: list[str] | None) -> list[str] | None:
+    """What an option was given, once or more, each perhaps several with commas between."""
+    return None if given is None else [one.strip() for text in given for one in text.split(",")]
 
 
 def _config(path: Path | None, over: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@
     ├── ConfigError    a setting is unknown, out of range, or contradicts another
     ├── GivenError     `given` names a column or value the run does not know
     ├── RunError       a run folder is absent, taken, torn, altered, or of another format
+    │   └── SearchError    every trial of a search failed (exit code 1)
     └── StorageError   a place cannot be read or written, or is full
         └── AbsentError    there is nothing at a place
 
@@ -36,6 +37,10 @@ class GivenError(RaysynthError):
 
 class RunError(RaysynthError):
     """A run folder is absent, taken, torn, altered, or of another format."""
+
+
+class SearchError(RunError):
+    """Every trial of a search failed."""
 
 
 class StorageError(RaysynthError):

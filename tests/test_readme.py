@@ -129,10 +129,12 @@ def test_commands_and_options_of_the_readme_exist(block: Block) -> None:
     for words in commands(block) if block.language == "bash" else []:
         if words[0] != "raysynth":
             continue
-        command = known[words[1]]
-        if hasattr(command, "commands"):  # a group of them
-            command = command.commands[words[2]]
-        options = {name for parameter in command.params for name in parameter.opts}
+        asked = [known[words[1]]]
+        if words[1] == "submit":  # with the words of another
+            asked.append(known[words[2]])
+        elif hasattr(asked[0], "commands"):  # a group of them
+            asked = [asked[0].commands[words[2]]]
+        options = {name for one in asked for parameter in one.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
 
 

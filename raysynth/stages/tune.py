@@ -37,7 +37,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from raysynth import space
 from raysynth.config import TrainConfig
-from raysynth.errors import AbsentError, ConfigError, RaysynthError, RunError, nearest
+from raysynth.errors import AbsentError, ConfigError, RaysynthError, RunError, SearchError, nearest
 from raysynth.frames import subsample
 from raysynth.hashing import uniform
 from raysynth.progress import Phase, Show, Silent
@@ -83,8 +83,8 @@ def tune(
     """Search, or go on with the search that lies at `config.place`.
 
     `config` has what trials share. `real` are rows for the last report, in place of a tenth of the
-    table. Raises `ConfigError`, `TableError`, `StorageError`, and `RunError` where every trial
-    failed, or the place holds another study.
+    table. Raises `ConfigError`, `TableError`, `StorageError`, `SearchError` where every trial
+    failed, and `RunError` where the place holds another study.
     """
     show = show or Silent()
     search.check()
@@ -119,7 +119,8 @@ def _tune(
     trials = tuple(_told(one) for one in told(study) if one.state.is_finished())
     found = {one["number"]: one["figures"] for one in trials if one["state"] == "complete"}
     if not found:
-        raise RunError(f"{place}: every trial failed; {_commonest(trials)}")
+        work.remove()
+        raise SearchError(f"{place}: every trial failed; {_commonest(trials)}")
     runs = _judged(place, search, found, parts, real or parts["final"].text, show)
     _leave(place, study, search, trials, runs)
     return Study(place, trials, tuple(runs))

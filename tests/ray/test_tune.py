@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.config import TrainConfig
-from raysynth.errors import ConfigError, RunError
+from raysynth.errors import ConfigError, RunError, SearchError
 from raysynth.run import open_run
 from raysynth.search import SearchConfig
 from raysynth.storage import Place
@@ -173,8 +173,11 @@ def test_trials_that_fail_are_told_with_their_reason(
     cluster: None, table: Path, tmp_path: Path
 ) -> None:
     search = asked(space=SMALL | {"rate": 1e30})
-    with pytest.raises(RunError, match="every trial failed; most often: epoch 1: a loss is no"):
+    with pytest.raises(SearchError, match="every trial failed; most often: epoch 1: a loss is no"):
         tune(config(table, tmp_path), search)
+    assert not (tmp_path / "study" / "work").exists()
+    with pytest.raises(ConfigError, match=r"no column 'incme' can be learned.*income"):
+        tune(config(table, tmp_path, "other"), asked(objectives=("utility",), target="incme"))
 
 
 def test_what_cannot_be_searched_is_refused_before_anything_is_made(
