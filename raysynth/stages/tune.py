@@ -23,6 +23,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,13 @@ def _tune(
 ) -> Study:
     place, work = config.place, config.place / WORK
     with cluster.own_errors():
-        parts = _cut(config, source, work)
-        base = config.model_copy(
-            update={"table": parts["train"].text, "drop": (), "select": (), "where": None}
-            | {"fraction": 1.0, "storage": (place / TRIALS).text}
-        )
-        shared = _shared(base, search, work, parts, show)
+        with _gone_if_refused(place):
+            parts = _cut(config, source, work)
+            base = config.model_copy(
+                update={"table": parts["train"].text, "drop": (), "select": (), "where": None}
+                | {"fraction": 1.0, "storage": (place / TRIALS).text}
+            )
+            shared = _shared(base, search, work, parts, show)
         study = _search(place, base, search, shared, former, own, show)
     trials = tuple(_told(one) for one in told(study) if one.state.is_finished())
     found = {one["number"]: one["figures"] for one in trials if one["state"] == "complete"}
@@ -124,6 +126,18 @@ def _tune(
     runs = _judged(place, search, found, parts, real or parts["final"].text, show)
     _leave(place, study, search, trials, runs)
     return Study(place, trials, tuple(runs))
+
+
+@contextmanager
+def _gone_if_refused(place: Place) -> Iterator[None]:
+    """Leave nothing of a study that comes to no trial, rows of the table least of all."""
+    try:
+        yield
+    except BaseException:
+        if not (place / JOURNAL).exists():
+            (place / WORK).remove()
+            (place / STUDY).remove()
+        raise
 
 
 def _former(search: SearchConfig) -> list[dict[str, Any]]:

@@ -178,6 +178,7 @@ def test_trials_that_fail_are_told_with_their_reason(
     assert not (tmp_path / "study" / "work").exists()
     with pytest.raises(ConfigError, match=r"no column 'incme' can be learned.*income"):
         tune(config(table, tmp_path, "other"), asked(objectives=("utility",), target="incme"))
+    assert not list((tmp_path / "other").glob("*")), "no rows, and no study to be in the way"
 
 
 def test_what_cannot_be_searched_is_refused_before_anything_is_made(
