@@ -17,6 +17,8 @@ from ray.data import DataContext
 from raysynth.errors import ConfigError, RaysynthError
 from raysynth.stages import SAYS
 
+_MANY: bool = ray_constants.ENABLE_RAY_CLUSTER  # whether Ray by itself joins machines here
+
 
 def connect(workers: int) -> bool:
     """Be connected to Ray with room for `workers` workers; True where the cluster is our own.
@@ -77,8 +79,9 @@ def _keep_to_loopback(only: bool) -> None:
     So it does by itself on macOS and Windows, where this variable undoes it: it is read once, when
     Ray is imported, and by each process that Ray starts.
     """
-    ray_constants.ENABLE_RAY_CLUSTER = not only
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0" if only else "1"
+    many = _MANY and not only
+    ray_constants.ENABLE_RAY_CLUSTER = many
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "1" if many else "0"
 
 
 def _set_loggers() -> None:
