@@ -39,13 +39,16 @@ def submit(
     if not wait:
         tell({"job": number}, as_json)
         return
-    job = cluster.follow(number, lambda text: console.print(text, end="", markup=False))
-    for _ in range(retries):
-        if job.state == "SUCCEEDED" or job.state == "STOPPED" or job.code == USERS:
-            break
+
+    def out(text: str) -> None:
+        console.print(text, end="", markup=False)
+
+    job = cluster.follow(number, out)
+    while retries and job.state == "FAILED" and job.code != USERS:
+        retries -= 1
         console.print(f"{number}: {job.state.lower()}; tried again")
         cluster.submit(asked)
-        job = cluster.follow(number, lambda text: console.print(text, end="", markup=False))
+        job = cluster.follow(number, out)
     console.print(f"{number}: {job.state.lower()} after {job.seconds:.0f} s {job.why}".rstrip())
     tell(_told(job), as_json)
     if job.state != "SUCCEEDED":
@@ -64,11 +67,10 @@ def jobs(address: Address = HERE, as_json: Json = False) -> None:
         )
         command = one.command.removeprefix("python -m ")
         table.add_row(one.id, one.state.lower(), since, f"{one.seconds:.0f}", command)
-    console = Console()
     if as_json:
         tell({"jobs": [_told(one) for one in found]}, as_json)
     else:
-        console.print(table)
+        Console().print(table)
 
 
 def logs(

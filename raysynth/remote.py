@@ -5,6 +5,9 @@
 
 It waits where the server says so (429 and 503 with Retry-After), and goes on from the row it has
 where a connection is cut: the same seed gives the same rows.
+
+Longer than other files: all of a client, which stands below everything else so that importing it
+loads neither torch nor Ray.
 """
 
 import http.client

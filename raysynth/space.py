@@ -61,7 +61,7 @@ def allowed(
     families: Sequence[str], limits: Limits, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What of a former trial's `parameters` could be suggested within these limits."""
-    former = _Former(parameters)
+    former = _Noted(parameters)
     suggest(former, families, limits)
     return former.taken
 
@@ -72,60 +72,46 @@ def check(families: Sequence[str], limits: Limits) -> None:
         raise ConfigError("tune: expected one family or more")
     known = {"modes", "least"}
     for family in families:
-        names = _Names()
+        names = _Noted()
         models.get(family).space(names)
         known |= {f"{family}.{name}" for name in names.seen} | set(names.seen)
-        models.get(family).space(_Narrowed(_Names(), f"{family}.", limits))
-    _Narrowed(_Names(), "", limits).suggest_int("modes", *MODES)
-    _Narrowed(_Names(), "", limits).suggest_int("least", *LEAST)
+        models.get(family).space(_Narrowed(_Noted(), f"{family}.", limits))
+    _Narrowed(_Noted(), "", limits).suggest_int("modes", *MODES)
+    _Narrowed(_Noted(), "", limits).suggest_int("least", *LEAST)
     for name in limits:
         if name not in known:
             raise ConfigError(f"space: no parameter is called '{name}'; {nearest(name, known)}")
 
 
 @dataclass
-class _Names:
-    """A trial that suggests the first of all, and remembers what it was asked for."""
+class _Noted:
+    """A trial that suggests what a former one `had`, where that may be, else the first of all.
 
+    It notes what it was asked for, and what of the former's it gave.
+    """
+
+    had: Mapping[str, Any] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.seen.append(name)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.seen.append(name)
-        return low
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.seen.append(name)
-        return choices[0]
-
-
-@dataclass
-class _Former:
-    """A trial that suggests what a former one had, where that is among what may be; notes it."""
-
-    parameters: Mapping[str, Any]
     taken: dict[str, Any] = field(default_factory=dict)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        had = self.parameters.get(name)
-        fits = isinstance(had, int | float) and low <= had <= high
-        return float(self._take(name, had)) if fits else low
+        had = self.had.get(name)
+        return float(self._give(name, isinstance(had, int | float) and low <= had <= high, low))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        had = self.parameters.get(name)
-        return int(self._take(name, had)) if isinstance(had, int) and low <= had <= high else low
+        had = self.had.get(name)
+        return int(self._give(name, isinstance(had, int) and low <= had <= high, low))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        had = self.parameters.get(name)
-        fits = name in self.parameters and had in choices
-        return self._take(name, had) if fits else choices[0]
+        fits = name in self.had and self.had[name] in choices
+        return self._give(name, fits, choices[0])
 
-    def _take(self, name: str, had: Any) -> Any:
-        self.taken[name] = had
-        return had
+    def _give(self, name: str, fits: bool, first: Any) -> Any:
+        self.seen.append(name)
+        if not fits:
+            return first
+        self.taken[name] = self.had[name]
+        return self.had[name]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _short(value: Any) -> str:
 
 
 def _drawn(study: optuna.Study, search: SearchConfig) -> list[tuple[str, Markup]]:
-    """Optuna's plots that the trials are enough for; of one, or of two, they would say nothing."""
+    """Optuna's plots that the trials are enough for: of a single one they would say nothing."""
     found: list[tuple[str, Markup]] = []
     done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if len(done) < 2:

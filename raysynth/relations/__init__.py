@@ -20,6 +20,8 @@ were its columns of no relation, and where `least` holders have what it speaks o
 column names, factors that all rows share, values that `least` hold, edges midway between shares of
 as many, and ends of a range that as many lie beyond.
 
+Longer than other files: the protocol of all kinds, with the tolerances and rules that they share.
+
 Shapes: B rows.
 """
 

@@ -26,8 +26,6 @@ beside what Python and its libraries take (about 400 MiB):
 A batch is at most 131,072 rows and about 64 MiB of the table's columns, decoded. None of it grows
 with the number of rows.
 
-Longer than other files: both passes share what a task reads and how its rows are told.
-
 Longer than other files: both passes over a table, which share how it is read and counted.
 """
 

@@ -32,7 +32,6 @@ from raysynth.errors import ConfigError, StorageError
 from raysynth.stages import SAYS
 
 COMMANDS = ("train", "tune", "sample", "evaluate", "impute")
-HERE = "http://127.0.0.1:8265"
 AHEAD = "raysynth-"  # of our jobs' ids
 POLL_S, PATIENCE_S = 0.5, 60.0
 USERS = 2  # exit code of what is the user's to mend: tried again it would only fail again
@@ -60,7 +59,7 @@ class Cluster:
     cluster runs another minor release of Ray.
     """
 
-    def __init__(self, address: str = HERE) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
         for name in ("ray.dashboard", "ray._private.runtime_env"):
             for logger in (name, *_below(name)):
@@ -93,7 +92,7 @@ class Cluster:
             say(f"{number}: {there.state.lower()} before, and submitted anew")
             with self._told():
                 self._client.delete_job(number)
-        with tempfile.TemporaryDirectory(prefix="raysynth-") as folder, self._told():
+        with tempfile.TemporaryDirectory(prefix="raysynth-") as folder:
             for name, data in files.values():
                 (Path(folder) / name).write_bytes(data)
             job = {
@@ -102,7 +101,8 @@ class Cluster:
                 "runtime_env": {"working_dir": folder} if files else {},
                 "metadata": {"raysynth": version("raysynth"), "command": words[0]},
             }
-            self._submit(job)
+            with self._told():
+                self._submit(job)
         return number
 
     def _submit(self, job: dict[str, Any]) -> None:
@@ -123,9 +123,7 @@ class Cluster:
         self.job(number)
         with self._told():
             asyncio.run(self._follow(number, out))
-        while not (job := self.job(number)).state.is_terminal():
-            time.sleep(POLL_S)
-        return job
+        return self._over(number)
 
     async def _follow(self, number: str, out: Say) -> None:
         async for text in self._client.tail_job_logs(number):
@@ -156,6 +154,10 @@ class Cluster:
         self.job(number)
         with self._told():
             self._client.stop_job(number)
+        return self._over(number)
+
+    def _over(self, number: str) -> Job:
+        """The job, once it is."""
         while not (job := self.job(number)).state.is_terminal():
             time.sleep(POLL_S)
         return job
@@ -173,7 +175,7 @@ class Cluster:
                 f"{self.address}: the token is refused; set RAY_AUTH_MODE=token, and "
                 "RAY_AUTH_TOKEN_PATH to a file with the cluster's own"
             ) from None
-        except (ConnectionError, OSError):
+        except OSError:
             raise ConfigError(
                 f"{self.address}: no dashboard of Ray answers; expected its address, or a tunnel "
                 "to it: ssh -L 8265:127.0.0.1:8265 HEAD"
