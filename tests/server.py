@@ -86,9 +86,7 @@ def serving(
     """A server of the runs in `home`/runs, for `tokens`, on a port of its own."""
     from raysynth.stages import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free()
     file = home / "tokens.json"
     asked = Serving(str(home / "runs"), str(home / "state"), str(file), **options)
     found = Served(port, home / "runs", home / "state", asked)
@@ -107,6 +105,13 @@ def judge(run: Path, verdict: str) -> None:
     facts["gate"] = {"verdict": verdict, "reasons": [reason], "untried": ["Most things."]}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     (run / "manifest.json").write_text(json.dumps({**facts, "digest": digest}))
+
+
+def free() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -129,7 +134,9 @@ class reading:  # noqa: N801 (it reads as a statement)
         assert self.answer.peek(1)
 
     def __enter__(self) -> str:
-        return self.answer.headers["x-raysynth-request"] or ""
+        number = self.answer.headers["x-raysynth-request"] or ""
+        assert number or self.answer.status == 429
+        return number
 
     def __exit__(self, *_: object) -> None:
         self.answer.close()

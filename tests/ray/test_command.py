@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.run import Run
+from tests.server import free
 
 EPOCHS = 240
 SENTINEL, NUMBER = "Zq-sentinel", 918273645
@@ -271,7 +271,6 @@ def test_ray_is_started_twice_where_it_takes_too_long(
 
 SERVES = """
 import json, os, sys
-from pathlib import Path
 
 from raysynth.serving.server import Serving
 from raysynth.stages import cluster, serve
@@ -285,10 +284,8 @@ cluster.disconnect()
 """
 
 
-def test_nothing_listens_beyond_loopback(small_run: Run, home: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_nothing_listens_beyond_loopback(small_run: Run) -> None:
+    port = free()
     words = [sys.executable, "-c", SERVES, small_run.path.parent, port]
     end = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
     assert end.returncode == 0, end.stderr

@@ -197,7 +197,7 @@ def test_requests_at_once_run_out_and_come_back(served: Served) -> None:
             one = reading(served, {"rows": MOST}, "single")
             held.enter_context(one)
             answers.append(one.answer)
-        assert answers[0].status == 200
+        assert {one.status for one in answers} == {200, 429}
         busy = [one for one in answers if one.status == 429]
         assert json.loads(busy[0].read())["type"] == "about:raysynth/busy"
         assert busy[0].headers["retry-after"] == "1"
