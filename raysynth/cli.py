@@ -22,7 +22,7 @@ from rich.table import Table
 
 from raysynth import cli_jobs, cli_serve, cli_tune
 from raysynth.errors import ConfigError, GivenError, RaysynthError, RunError, SearchError, Stopped
-from raysynth.terminal import Json, Seed, Storage, assignment, display, find, tell
+from raysynth.terminal import Json, Seed, Storage, assignment, display, find, lines, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -157,7 +157,7 @@ def _train(config: Any) -> dict[str, Any]:
     beside = "runs" if config.place.bucket else config.storage
     log = Path(beside) / f"{config.name}.log"
     logging.getLogger("ray").setLevel(logging.INFO)
-    with display(log) as show:
+    with display(log, config.name) as show:
         from raysynth.stages import cluster
         from raysynth.stages.train import train as stage
 
@@ -233,7 +233,7 @@ def sample(
 ) -> None:
     """Draw a table of any size from RUN. The same seed gives the same row i."""
     wanted = dict(_given(text) for text in given or [])
-    with display(Path(os.devnull)) as show:
+    with display(Path(os.devnull), run) as show:
         from raysynth.stages.sample import sample as stage
 
         drawn = stage(find(run, storage), out, rows, seed, wanted, workers, show, columns, offset)
@@ -257,7 +257,7 @@ def impute(
 
     What comes back holds TABLE's own rows: it is as private as they are.
     """
-    with display(Path(os.devnull)) as show:
+    with display(Path(os.devnull), run) as show:
         from raysynth.stages.impute import impute as stage
 
         filled = stage(find(run, storage), table, out, seed, show)
@@ -328,7 +328,7 @@ def evaluate(
     gate = None if config is None else parse(GateConfig, read_toml(config).get("gate", {}))
     asked = {"target": target, "seed": seed, "quasi": quasi, "least": least, "gate": gate}
     asked["shadows"] = shadows
-    with display(Path(os.devnull)) as show:
+    with display(Path(os.devnull), run or "") as show:
         if run is not None:
             told = _evaluate(find(run, storage), real, train, asked, show, junit)
         else:
@@ -497,6 +497,8 @@ def main(*command: str) -> None:
         code, said = 2, f"error: {usage}; --help lists what there is" if usage else ""
     else:
         said = "stopped; repeat the command" if code == 130 else ""
-    if said:
+    if said and (told := lines(sys.stderr)):
+        told.write(said, level="error")
+    elif said:
         print(said, file=sys.stderr)
     sys.exit(code)

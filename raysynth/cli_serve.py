@@ -56,7 +56,7 @@ def serve(
     """Serve the runs in RUNS over HTTP: a page, rows in five formats, and a log of what left."""
     place, state = find(runs, storage), state.expanduser().absolute()
     found = (tokens or state / "tokens.json").expanduser().absolute()
-    with display(state / "serve.log") as show:
+    with display(state / "serve.log", runs) as show:
         from raysynth.serving.server import Serving
         from raysynth.stages import cluster
         from raysynth.stages import serve as stage

@@ -64,7 +64,7 @@ def tune(
     asked = {"table": None if path else table, "name": name, "storage": storage, "epochs": epochs}
     over = {key: value for key, value in asked.items() if value is not None}
     config = _config(path, {**over, "seed": seed})
-    with display(Path(config.storage) / f"{config.name}.log") as show:
+    with display(Path(config.storage) / f"{config.name}.log", config.name) as show:
         from raysynth.stages import cluster
         from raysynth.stages.tune import tune as stage
 

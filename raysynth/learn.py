@@ -36,8 +36,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from raysynth import parallel, probe
+from raysynth.clock import COMPUTE, DATA, PROBE, Clock
 from raysynth.draw import Draw
 from raysynth.errors import RunError
+from raysynth.gradients import Watch, watched
 from raysynth.hashing import seed_of
 from raysynth.layout import Codes, Layout
 from raysynth.models import TableModel
@@ -99,7 +101,8 @@ class Epoch:
     """An epoch that is over: its number from 1, rows drawn by all workers, mean losses.
 
     `losses` has what was measured of the model beside them. `last`: none follows. `alarm` says what
-    a user should know at once.
+    a user should know at once. `norms` are the lengths of gradients in the epoch's last step, by
+    network.
     """
 
     number: int
@@ -107,6 +110,7 @@ class Epoch:
     losses: dict[str, float]
     last: bool = False
     alarm: str = ""
+    norms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -166,25 +170,38 @@ def learn(
     done: int = 0,
     best: Best | None = None,
     table: TableCodec | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Epoch]:
     """Train from epoch `done` + 1 to the last, giving each epoch when it is over.
 
-    `best` sees the weights that are scored. Without `table` nothing is probed. Raises
-    `ArithmeticError` where losses stay not finite.
+    `best` sees the weights that are scored, `clock` where the time goes. Without `table` nothing is
+    probed. Raises `ArithmeticError` where losses stay not finite.
     """
-    best = best or Best()
-    parallel.join(model, model.optimizers)
+    best, clock = best or Best(), clock or Clock()
+    parallel.join(model, model.optimizers, clock)
     model.trains_on(plan.rows)
     epoch = done
-    while not ended(plan, best, epoch):
-        epoch += 1
-        losses, held = _epoch(model, layout, draw, windows, plan, epoch, best, table is not None)
-        if held is not None:
-            with best.averaged(model):
-                losses |= _measured(model, held, plan, epoch, best, table)
-        alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
-        rows = plan.steps * plan.batch * parallel.workers()
-        yield Epoch(epoch, rows, losses, ended(plan, best, epoch), alarm)
+    with watched(model, model.optimizers) as watch:
+        told = _Told(clock, watch, table is not None)
+        while not ended(plan, best, epoch):
+            epoch += 1
+            losses, held = _epoch(model, layout, draw, windows, plan, epoch, best, told)
+            if held is not None:
+                with clock.of(PROBE), best.averaged(model):
+                    losses |= _measured(model, held, plan, epoch, best, table)
+            alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
+            rows = plan.steps * plan.batch * parallel.workers()
+            over = ended(plan, best, epoch)
+            yield Epoch(epoch, rows, losses, over, alarm, watch.lengths())
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What an epoch is to tell beside its losses."""
+
+    clock: Clock
+    watch: Watch
+    probed: bool
 
 
 def _epoch(
@@ -195,7 +212,7 @@ def _epoch(
     plan: Plan,
     epoch: int,
     best: Best,
-    probed: bool,
+    told: _Told,
 ) -> tuple[dict[str, float], Codes | None]:
     """Mean losses of an epoch, and the last window's rows held out.
 
@@ -204,8 +221,9 @@ def _epoch(
     device = next(model.parameters()).device
     state = capture(model, epoch - 1, best)
     for _ in range(HALVINGS + 1):
-        sums, held = _steps(model, layout, draw, windows, plan, epoch, best, probed)
-        losses = {name: float(total) / plan.steps for name, total in sums.items()}
+        sums, held = _steps(model, layout, draw, windows, plan, epoch, best, told)
+        with told.clock.of(COMPUTE):
+            losses = {name: float(total) / plan.steps for name, total in sums.items()}
         if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
             return losses, held
         pace = model.pace
@@ -225,23 +243,28 @@ def _steps(
     plan: Plan,
     epoch: int,
     best: Best,
-    probed: bool,
+    told: _Told,
 ) -> tuple[dict[str, Tensor], Codes | None]:
     """An epoch's steps: the sum of each loss, and the last window's rows held out."""
     generator = torch.Generator(next(model.parameters()).device)
     generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE))
     sums: dict[str, Tensor] = {}
     taken, held = 0, None
-    for turn, (_, whole) in enumerate(windows.in_order(seed_of(plan.seed, epoch, _ORDER))):
-        window, held = _split(whole, 1 if model.scores else probe.FEWEST if probed else math.inf)
+    clock, fewest = told.clock, probe.FEWEST if told.probed else math.inf
+    order = windows.in_order(seed_of(plan.seed, epoch, _ORDER))
+    for turn, (_, whole) in enumerate(clock.over(DATA, order)):
+        window, held = _split(whole, 1 if model.scores else fewest)
         window = window if model.chooses else whole
-        batches = draw(window, layout, plan.batch, generator)
+        batches = clock.over(DATA, draw(window, layout, plan.batch, generator))
         until = plan.steps * (turn + 1) // len(windows)
         for number in range(taken, until):
             model.at((epoch - 1 + number / plan.steps) / plan.epochs)
-            for name, loss in model.step(batches, generator).items():
-                sums[name] = sums[name] + loss if name in sums else loss
-            best.move(model, (epoch - 1) * plan.steps + number + 1)
+            told.watch.due = number == plan.steps - 1
+            with clock.of(COMPUTE):
+                for name, loss in model.step(batches, generator).items():
+                    sums[name] = sums[name] + loss if name in sums else loss
+                best.move(model, (epoch - 1) * plan.steps + number + 1)
+            clock.steps += 1
         taken = until
     return sums, held
 

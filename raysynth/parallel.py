@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import Optimizer
 
+from raysynth.clock import COMMUNICATE, Clock
+
 
 def workers() -> int:
     """Workers that train together; 1 without a process group."""
@@ -25,14 +27,20 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def join(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-    """Start every worker from worker 0's weights and average gradients from now on."""
+def join(model: nn.Module, optimizers: Iterable[Optimizer], clock: Clock | None = None) -> None:
+    """Start every worker from worker 0's weights and average gradients from now on, by `clock`."""
     if workers() == 1:
         return
+    clock = clock or Clock()
+
+    def average(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        with clock.of(COMMUNICATE):
+            _average_gradients(optimizer)
+
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
     for optimizer in optimizers:
-        optimizer.register_step_pre_hook(_average_gradients)
+        optimizer.register_step_pre_hook(average)
 
 
 def average_statistics(model: nn.Module) -> None:
@@ -72,7 +80,7 @@ def of_first(number: int, device: torch.device) -> int:
     return int(told.item())
 
 
-def _average_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+def _average_gradients(optimizer: Optimizer) -> None:
     weights: list[Tensor] = [w for group in optimizer.param_groups for w in group["params"]]
     gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])

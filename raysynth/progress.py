@@ -1,9 +1,12 @@
 """What a long job says while it works: phases with rows, rows a second and time left."""
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -51,6 +54,58 @@ class Silent:
 
     def say(self, line: str) -> None:
         """Nothing."""
+
+
+EVERY_S = 10.0  # between two lines of a phase
+
+
+class Lines:
+    """Lines of JSON for a collector of logs: each has a time, a message, and what `facts` say."""
+
+    def __init__(self, stream: TextIO, **facts: str) -> None:
+        self.console = Console(file=stream, stderr=True, quiet=True)  # tables are for people
+        self._stream, self._facts = stream, facts
+
+    def write(self, message: str, **facts: Any) -> None:
+        """A line."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        told = {"time": now, "level": "info", "message": message} | self._facts | facts
+        print(json.dumps(told), file=self._stream, flush=True)
+
+    @contextmanager
+    def phase(self, name: str, rows: int | None, unit: str = "rows") -> Iterator["_Telling"]:
+        """A phase that tells how far it is, now and then, and when it is over."""
+        phase = _Telling(self, name, rows, unit)
+        yield phase
+        phase.tell("over")
+
+    def say(self, line: str) -> None:
+        """One line for the user."""
+        self.write(line)
+
+
+class _Telling:
+    def __init__(self, lines: Lines, name: str, total: int | None, unit: str) -> None:
+        self._lines, self._name, self._total, self._unit = lines, name, total, unit
+        self._done, self._note = 0, ""
+        self._begun = self._told = time.monotonic()
+
+    def begin(self, rows: int) -> None:
+        """Start the clock, and count from `rows`."""
+        self._begun, self._done = time.monotonic(), rows
+
+    def at(self, rows: int, note: str = "") -> None:
+        """Tell how far it is, unless that was told a moment ago."""
+        self._done, self._note = rows, note
+        if time.monotonic() - self._told >= EVERY_S:
+            self.tell("going on")
+
+    def tell(self, how: str) -> None:
+        """A line."""
+        self._told = time.monotonic()
+        seconds = round(self._told - self._begun, 3)
+        counts = {self._unit: self._done, "of": self._total, "seconds": seconds}
+        self._lines.write(how, stage=self._name, **counts, note=self._note)
 
 
 class Terminal:

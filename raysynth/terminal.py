@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -45,11 +45,22 @@ def tell(value: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(value, default=str))
 
 
+def lines(stream: TextIO, **facts: str) -> Any:
+    """Lines of JSON in place of a display, each with `facts`, where RAYSYNTH_LOGS is json."""
+    if os.environ.get("RAYSYNTH_LOGS") != "json":
+        return None
+    from raysynth.progress import Lines
+
+    facts = {"job": os.environ.get("RAYSYNTH_JOB", ""), **facts}
+    return Lines(stream, **{name: fact for name, fact in facts.items() if fact})
+
+
 @contextlib.contextmanager
-def display(log: Path) -> Iterator[Any]:
+def display(log: Path, run: str = "") -> Iterator[Any]:
     """A terminal display of our own; all else written to stdout or stderr goes to `log`.
 
-    That holds for what Ray's processes write, too.
+    That holds for what Ray's processes write, too. `run` is the path or name of a run that it is
+    about; see `lines`.
     """
     from raysynth.progress import Terminal
     from raysynth.storage import writable
@@ -58,11 +69,13 @@ def display(log: Path) -> Iterator[Any]:
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
     with writable(log) as sink, os.fdopen(os.dup(2), "w") as stream:
-        console = Console(file=stream, stderr=True)
+        told = lines(stream, run=run.rstrip("/").rpartition("/")[2])
+        terminal = Terminal(Console(file=stream, stderr=True))
+        shown: Any = terminal if told is None else contextlib.nullcontext(told)
         for number in (1, 2):
             os.dup2(sink.fileno(), number)
         try:
-            with Terminal(console) as show:
+            with shown as show:
                 yield show
         finally:
             if ours := sys.modules.get("raysynth.stages.cluster"):

@@ -147,7 +147,7 @@ def test_a_verdict_that_cannot_be_read_keeps_rows_back(
 def test_a_run_replaced_since_it_was_found_is_not_opened(small_run: Run, tmp_path: Path) -> None:
     path, opened = tmp_path / "runs" / "a", []
     shutil.copytree(small_run.path, path)
-    shelf = Shelf(2, 2**30, opened.append)
+    shelf = Shelf(2, 2**30, lambda entry, run: opened.append((entry.name, run.rows)))
     catalogue = Catalogue(Place.of(tmp_path / "runs"))
     found = catalogue.entry("a")
     rewrite(path, gate={"verdict": "fail"})
@@ -158,7 +158,7 @@ def test_a_run_replaced_since_it_was_found_is_not_opened(small_run: Run, tmp_pat
     new = Catalogue(Place.of(tmp_path / "runs")).entry("a")
     assert new.verdict == "fail"
     assert shelf.get(new) is shelf.get(new)
-    assert opened == ["a"]
+    assert opened == [("a", small_run.rows)]
 
 
 @pytest.mark.parametrize(

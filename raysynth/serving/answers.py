@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from raysynth.errors import GivenError, RaysynthError, RunError, StorageError, TableError
+from raysynth.gate import Level
 from raysynth.sampler import Sampler
 from raysynth.serving.audit import Ledger, Log
 from raysynth.serving.catalogue import Entry, ReplacedError
@@ -79,10 +80,17 @@ class Counted:
 
 @dataclass(frozen=True)
 class Meters:
-    """Who is told what happens: an answer that ended, a model opened, how many draw and wait."""
+    """Who is told what happens.
+
+    An answer that ended; a request refused, with the problem's kind; a model opened, with the
+    gate's verdict and its report's figures; how many draw and wait.
+    """
 
     answered: Callable[[Counted], None] = lambda counted: None
-    opened: Callable[[str], None] = lambda name: None
+    refused: Callable[[str], None] = lambda kind: None
+    opened: Callable[[str, Level | None, Mapping[str, float]], None] = (
+        lambda name, verdict, figures: None
+    )
     drawing: Callable[[int, int], None] = lambda drawing, waiting: None
 
 

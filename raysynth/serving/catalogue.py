@@ -139,9 +139,11 @@ class Shelf:
     from another.
     """
 
-    def __init__(self, most: int, room: int, opened: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, most: int, room: int, opened: Callable[[Entry, Run], None] | None = None
+    ) -> None:
         self.most, self.room = most, room
-        self._opened = opened or (lambda name: None)
+        self._opened = opened or (lambda entry, run: None)
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, str], Future[Sampler]] = OrderedDict()
 
@@ -173,7 +175,7 @@ class Shelf:
             future.set_exception(error)
             return
         future.set_result(sampler)
-        self._opened(entry.name)
+        self._opened(entry, run)
         with self._lock:
             self._evict(key)
 

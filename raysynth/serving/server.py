@@ -10,10 +10,18 @@ from pydantic import ValidationError
 
 from raysynth import checkpoint
 from raysynth.errors import ConfigError, RaysynthError, RunError, StorageError
-from raysynth.run import open_run
+from raysynth.run import Run, open_run
 from raysynth.serving.answers import Answer, House, Meters, Wanted, problem_of
 from raysynth.serving.audit import Ledger, Log
-from raysynth.serving.catalogue import REPORT, Catalogue, Entry, Shelf, described, told
+from raysynth.serving.catalogue import (
+    REPORT,
+    Catalogue,
+    Entry,
+    Shelf,
+    described,
+    figures,
+    told,
+)
 from raysynth.serving.formats import FORMATS, choose
 from raysynth.serving.guard import Slots
 from raysynth.serving.jobs import Book, Desk, Job, Order, Ordered, Runner, number
@@ -59,7 +67,7 @@ class Server:
         self.serving = serving
         self.tokens = None if serving.tokens is None else Tokens(serving.tokens)
         self.catalogue = Catalogue(Place.of(serving.runs))
-        self.shelf = Shelf(serving.models, serving.memory_mib * MIB, meters.opened)
+        self.shelf = Shelf(serving.models, serving.memory_mib * MIB, self._opened)
         self._known: dict[tuple[str, str, bool], dict[str, Any]] = {}
         state = Path(serving.state)
         self.house = House(
@@ -71,6 +79,12 @@ class Server:
             meters,
         )
         self.desk = Desk(Book(state), runner, serving.jobs_to, serving.jobs_at_once)
+
+    def _opened(self, entry: Entry, run: Run) -> None:
+        """Tell the meters of a model that was opened, and how it was judged."""
+        told = {one["name"]: one["synthetic"] for one in figures(run)}
+        numbers = {name: value for name, value in told.items() if isinstance(value, int | float)}
+        self.house.meters.opened(entry.name, entry.verdict, numbers)
 
     def who(self, secret: str | None, scope: str) -> Token:
         """Whose request it is. Raises `Problem` unless the token may `scope`."""

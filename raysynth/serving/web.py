@@ -212,6 +212,7 @@ def _problems(app: FastAPI, server: Server) -> None:
             "model": request.path_params.get("name", "")[:100],
             "why": problem.kind,
         }
+        server.house.meters.refused(problem.kind)
         with suppress(StorageError):  # nothing leaves
             server.house.log.refused(datetime.now(UTC), facts["who"] is not None, **facts)
         return answered(problem)

@@ -17,6 +17,7 @@ from ray.data import DataContext
 from raysynth.errors import ConfigError, RaysynthError
 from raysynth.stages import SAYS
 
+POOL = "raysynth/pool"  # label of a node: head, data, train or serve
 _MANY: bool = ray_constants.ENABLE_RAY_CLUSTER  # whether Ray by itself joins machines here
 
 
@@ -38,15 +39,32 @@ def connect(workers: int) -> bool:
         return False
     said = {"logging_level": SAYS, "log_to_driver": SAYS <= logging.INFO}
     _connected.append(True)
+    if os.environ.get("RAYSYNTH_LOGS") == "json":
+        said["logging_config"] = ray.LoggingConfig(encoding="JSON", log_level="INFO")
     with _sigterm_kept():
         if os.environ.get("RAY_ADDRESS"):
+            # What Ray itself would have to be told before: the page that shows trainings.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
             ray.init(**said)
+            if pinned := pool("data"):
+                context.execution_options.label_selector = pinned
             return False
         _ensure_token()
         _keep_to_loopback(True)
         # Workers may outnumber cores; one more slot keeps reading from waiting for training.
         _start(num_cpus=max(os.cpu_count() or 1, workers + 1), **said)
     return True
+
+
+def pool(stage: str) -> dict[str, str]:
+    """The label of nodes that a stage is for; none where the cluster's nodes have no `POOL`.
+
+    Stages are `data`, `train` and `serve`; the last may use nodes of `data`. A node that is still
+    to come counts as well: the autoscaler starts one of that label.
+    """
+    if not any(node["Alive"] and POOL in node.get("Labels", {}) for node in ray.nodes()):
+        return {}
+    return {POOL: "in(serve,data)" if stage == "serve" else stage}
 
 
 def _start(**options: Any) -> None:

@@ -52,7 +52,7 @@ from raysynth.run import fit, related
 from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import Source
-from raysynth.stages import shuffle
+from raysynth.stages import meters, shuffle
 from raysynth.stages.staging import chosen, left_out
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import SAMPLE, Summary, merge, summarise
@@ -109,7 +109,7 @@ def encode(
     for line in (*outline.lines(summary, names), *outline.relations(found.relations)):
         show.say(line)
     write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-    spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
+    spilled, broken = _spill(part, table, config, work, summary.rows, show)
     if broken.any():
         found = without(found, broken, summary.rows)
         left = [relation for relation in table.relations if relation not in found.relations]
@@ -118,9 +118,9 @@ def encode(
         (work / SPILLED).remove()
         table = fit(config, summary, found.relations)
         write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
-        spilled, broken = _spill(part, table, config.seed, work, summary.rows, show)
+        spilled, broken = _spill(part, table, config, work, summary.rows, show)
         assert not broken.any(), "a relation was seen to hold, and some rows break it"
-    _sort(table, spilled, work, summary.rows, show)
+    _sort(table, spilled, config.name, work, summary.rows, show)
     return table, summary.rows
 
 
@@ -234,10 +234,10 @@ def folded(summaries: Iterable[Summary]) -> Summary:
 
 
 def _spill(
-    part: Part, table: TableCodec, seed: int, work: Place, rows: int, show: Show
+    part: Part, table: TableCodec, config: TrainConfig, work: Place, rows: int, show: Show
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Spill the codes of all rows: files' names, and how many rows break each relation, (R,)."""
-    text = json.dumps(table.to_json())
+    text, seed = json.dumps(table.to_json()), config.seed
     spilled = work / SPILLED
     buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
 
@@ -256,14 +256,16 @@ def _spill(
         yield _news("", 0, broken)
 
     with show.phase("encode", rows) as phase:
-        news = _counted(part.over(spill), phase, f"{table.layout.row_bytes} bytes a row")
+        news = _counted(part.over(spill), phase, table.layout.row_bytes, (config.name, "encode"))
     total = np.zeros(len(table.relations), np.int64)
     for told in news:
         total += np.array(told["broken"] or total * 0, np.int64)
     return [told["name"] for told in news if told["rows"]], total
 
 
-def _sort(table: TableCodec, names: list[str], work: Place, rows: int, show: Show) -> None:
+def _sort(
+    table: TableCodec, names: list[str], run: str, work: Place, rows: int, show: Show
+) -> None:
     """Publish the codes in the spilled files `names`, in the order of the shuffle."""
     folder, spilled = work / CODES, work / SPILLED
     buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
@@ -275,12 +277,12 @@ def _sort(table: TableCodec, names: list[str], work: Place, rows: int, show: Sho
                 name, count = shards.write(packed, folder)
                 yield _news(name, count)
 
-    note = f"{table.layout.row_bytes} bytes a row"
     with show.phase("shuffle", rows) as phase:
         items = [{"bucket": bucket} for bucket in range(buckets)]
         data = ray.data.from_items(items, override_num_blocks=min(buckets, 10_000))
         sorted_ = data.map_batches(sort, batch_format="pyarrow", batch_size=None)
-        pieces = [(told["name"], told["rows"]) for told in _counted(sorted_, phase, note)]
+        told = _counted(sorted_, phase, table.layout.row_bytes, (run, "shuffle"))
+        pieces = [(one["name"], one["rows"]) for one in told]
     done = sum(count for _, count in pieces)
     assert done == rows, f"{done} of {rows} rows were encoded"
     spilled.remove()
@@ -294,13 +296,16 @@ def _news(name: str, rows: int, broken: NDArray[np.int64] | None = None) -> pa.T
     return pa.Table.from_pylist([told], pa.schema(list(kinds.items())))
 
 
-def _counted(data: ray.data.Dataset, phase: Phase, note: str) -> list[dict[str, Any]]:
-    """What tasks give (`_news`), by name."""
+def _counted(
+    data: ray.data.Dataset, phase: Phase, row_bytes: int, whose: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """What tasks give (`_news`), by name; `whose` run and stage they are of."""
     found, done = [], 0
     for row in data.iter_rows():
         found.append(row)
         done += row["rows"]
-        phase.at(done, note)
+        phase.at(done, f"{row_bytes} bytes a row")
+        meters.coded(*whose, row["rows"] * row_bytes)
     return sorted(found, key=lambda row: str(row["name"]))
 
 

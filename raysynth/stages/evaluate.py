@@ -21,7 +21,7 @@ from raysynth.errors import RaysynthError, TableError
 from raysynth.frames import Floats
 from raysynth.gate import decide
 from raysynth.judge import Report, count_rows, judge
-from raysynth.progress import Show, Silent
+from raysynth.progress import Show
 from raysynth.report import html
 from raysynth.risks import Risk
 from raysynth.run import Run, add_files
@@ -30,6 +30,7 @@ from raysynth.schema import Schema, quoted, select
 from raysynth.selection import WHOLE, Selection
 from raysynth.stages.gather import Gathered, arrow, gather
 from raysynth.stages.staging import Table, chosen
+from raysynth.stages.watch import watched
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import summarise
 
@@ -86,7 +87,7 @@ def evaluate(
     report.json and report.html into the run, and what the gate says into its manifest. Raises
     `TableError` where a table lacks the run's columns.
     """
-    asked, show = asked or Asked(), show or Silent()
+    asked, show = asked or Asked(), watched(show, run.place.name)
     asked = replace(
         asked,
         gate=asked.gate or run.config.gate,
@@ -128,7 +129,7 @@ def compare(
     not judged, nor are those that `drop` names. Writes report.json and report.html into the folder
     `out`. Raises `TableError` where the tables' columns differ.
     """
-    asked, show = asked or Asked(), show or Silent()
+    asked, show = asked or Asked(), watched(show, out.name)
     tables = {"real": real, "synthetic": synthetic} | ({} if train is None else {"train": train})
     known = real if train is None else train
     inferred = Schema.infer(arrow(known), drop, categories)

@@ -6,10 +6,11 @@ from os import PathLike
 
 import pyarrow as pa
 
-from raysynth.progress import Show, Silent
+from raysynth.progress import Show
 from raysynth.run import open_run
 from raysynth.sampler import CHUNK, GROUP, Sampler
 from raysynth.source import read
+from raysynth.stages.watch import watched
 from raysynth.storage import Place, write
 
 PIECE = CHUNK * GROUP
@@ -35,7 +36,7 @@ def impute(
 
     Raises `RunError`, `GivenError` where its family cannot fill, `TableError`, `StorageError`.
     """
-    show = show or Silent()
+    show = watched(show, Place.of(path).name)
     target = Place.of(out)
     sampler = Sampler.open(open_run(Place.of(path)))
     real = read(table)

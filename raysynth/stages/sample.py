@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysynth.progress import Show, Silent
+from raysynth.progress import Show
 from raysynth.run import open_run
 from raysynth.sampler import CHUNK, GROUP, Drawn, Sampler
+from raysynth.stages.watch import watched
 from raysynth.storage import Place, write
 
 PIECE = CHUNK * GROUP
@@ -49,8 +50,8 @@ def sample(
     given, or where rows are many, if there is work for two. The rows are the same either way.
     Raises `RunError`, `GivenError`, `TableError`, `StorageError`.
     """
-    show = show or Silent()
     place, target = Place.of(path), Place.of(out)
+    show = watched(show, place.name)
     sampler = Sampler.open(open_run(place))
     sampler.asked(given or {})  # what cannot be given is told before any row is drawn
     names = sampler.chosen(columns)

@@ -9,7 +9,9 @@ how many were asked before: a search that was killed goes on as if it had not be
 then is tried again, under another number.
 """
 
+import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -25,9 +27,12 @@ from raysynth import space
 from raysynth.hashing import seed_of
 from raysynth.progress import Phase
 from raysynth.search import OBJECTIVES, SearchConfig
+from raysynth.stages import meters
 from raysynth.stages.journal import Journal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+log = logging.getLogger(__name__)
 
 _CUT = "cut"  # mark of a trial whose search was killed
 
@@ -105,6 +110,10 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
             return
         self._tell(trial_id, result, error)
         self.journal.keep()
+        told = self.study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number]
+        state, figures = told.state.name.lower(), told.user_attrs.get("figures", {})
+        facts = {"run": self.study.study_name, "trial": told.number, "state": state, **figures}
+        log.info("trial", extra=facts)
 
     def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         self._completed_trials.add(trial_id)
@@ -168,6 +177,8 @@ class Progress(ray_tune.Callback):  # type: ignore[misc]
         states = [trial.state for trial in told(self.study)]
         done, running = sum(map(TrialState.is_finished, states)), states.count(TrialState.RUNNING)
         self.phase.at(done, f"{running} running  {best(self.study, self.search)}".rstrip())
+        counts = Counter(state.name.lower() for state in states)
+        meters.trials(self.study.study_name, counts, _bests(self.study, self.search))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """One begins."""
@@ -183,12 +194,17 @@ class Progress(ray_tune.Callback):  # type: ignore[misc]
 
 
 def best(study: optuna.Study, search: SearchConfig) -> str:
-    """The best of each objective so far."""
+    """The best of each objective so far, in words."""
+    found = _bests(study, search)
+    return "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+
+
+def _bests(study: optuna.Study, search: SearchConfig) -> dict[str, float]:
     values = [trial.values for trial in told(study) if trial.state == TrialState.COMPLETE]
     if not values:
-        return ""
+        return {}
     picks: dict[str, Callable[..., float]] = {"min": min, "max": max}
-    return "  ".join(
-        f"{name} {picks[OBJECTIVES[name].direction](one[place] for one in values):.4f}"
+    return {
+        name: picks[OBJECTIVES[name].direction](one[place] for one in values)
         for place, name in enumerate(search.objectives)
-    )
+    }

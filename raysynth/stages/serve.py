@@ -7,6 +7,7 @@ names (`raysynth.stages.serve:application`); `start` serves from this machine.
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ray import serve
 from starlette.middleware import Middleware
 
 from raysynth.errors import ConfigError
+from raysynth.gate import LEVELS, Level
 from raysynth.serving.answers import Counted, Meters
 from raysynth.serving.flow import Paced
 from raysynth.serving.server import Serving
@@ -104,6 +106,9 @@ def _bound(options: dict[str, Any]) -> Any:
     if autoscaling := options.pop("autoscaling", None):
         scaling = {"autoscaling_config": autoscaling}
     serving = Serving(**options)
+    actor: dict[str, Any] = {"num_cpus": serving.threads}
+    if ray.is_initialized() and (pinned := cluster.pool("serve")):
+        actor["label_selector"] = pinned
     deployment = serve.deployment(
         serve.ingress()(Replica),
         name=NAME,
@@ -111,7 +116,7 @@ def _bound(options: dict[str, Any]) -> Any:
         max_queued_requests=QUEUED,
         backpressure_config={"status_code": 429, "retry_after_s": 2},
         graceful_shutdown_timeout_s=DRAIN_S,
-        ray_actor_options={"num_cpus": serving.threads},
+        ray_actor_options=actor,
         **scaling,
     )
     return deployment.bind(asdict(serving))
@@ -199,15 +204,25 @@ def _meters() -> Meters:
         sizes.inc(one.bytes, tagged) if one.bytes else None
         seconds.observe(one.seconds, tagged)
 
+    refusals = metrics.Counter("raysynth_refused", "Requests refused.", ("why",))
     loads = metrics.Counter("raysynth_model_loads", "Runs opened.", ("model",))
+    verdicts = metrics.Gauge("raysynth_model_gate", "0 pass, 1 warn, 2 fail.", ("model",))
+    judged = metrics.Gauge("raysynth_model_figure", "Of its report.", ("model", "figure"))
     drawing = metrics.Gauge("raysynth_drawing", "Answers being drawn.")
     waiting = metrics.Gauge("raysynth_waiting", "Requests waiting for a place.")
 
-    def opened(name: str) -> None:
+    def opened(name: str, verdict: Level | None, figures: Mapping[str, float]) -> None:
         loads.inc(1, {"model": name})
+        if verdict is not None:  # one that was never judged has none
+            verdicts.set(LEVELS.index(verdict), {"model": name})
+        for figure, value in figures.items():
+            judged.set(value, {"model": name, "figure": figure})
+
+    def refused(kind: str) -> None:
+        refusals.inc(1, {"why": kind})
 
     def lines(draw: int, wait: int) -> None:
         drawing.set(draw)
         waiting.set(wait)
 
-    return Meters(count, opened, lines)
+    return Meters(count, refused, opened, lines)

@@ -8,11 +8,13 @@ Longer than other files: the driver's part of a training, and a worker's.
 """
 
 import json
+import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +22,33 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysynth import checkpoint, models, parallel
 from raysynth.checkpoint import Checkpoint
+from raysynth.clock import CHECKPOINT, COMMUNICATE, COMPUTE, DATA, Clock, shares
 from raysynth.config import TrainConfig, parse
 from raysynth.errors import RunError, Stopped, StorageError
 from raysynth.interrupts import noted
-from raysynth.learn import Best, Plan, capture, ended, learn, restore
-from raysynth.progress import Show, Silent
+from raysynth.learn import Best, Epoch, Plan, capture, ended, learn, restore
+from raysynth.models import TableModel
+from raysynth.progress import Show
 from raysynth.run import Run, build, drawing_of, finish, save_run
 from raysynth.shards import Share
 from raysynth.stages import cluster
 from raysynth.stages.claim import claimed, staged
 from raysynth.stages.data import CODES, encode, examine
+from raysynth.stages.meters import DETAILS, Training
 from raysynth.stages.staging import Table
+from raysynth.stages.watch import watched
 from raysynth.storage import Place
 from raysynth.table import TableCodec
 
 CHECKPOINTS = "checkpoints"
 POLL_S = 0.2
 RETRIES = 3
-DETAILS = ("marginals", "pairs", "detection", "coverage", "repeats")  # of a probe; in losses.jsonl
+
+log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Run:
@@ -49,7 +57,7 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     `table` stands in for the path in the settings. Raises `TableError`, `ConfigError`, `RunError`
     (the folder holds a run, or an unfinished one with other settings), `StorageError`.
     """
-    show = show or Silent()
+    show = watched(show, config.name)
     parse(models.get(config.family).Config, config.model)  # what is wrong there is told at once
     with claimed(config) as work:
         if run := finish(config.place):
@@ -123,7 +131,9 @@ def _fit(
     show: Show,
 ) -> None:
     """Train on Ray, to a checkpoint of the last epoch."""
-    board = _Board.remote()  # type: ignore[attr-defined]
+    # Beside this process: what it is told outlives any worker.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     home = os.environ.get("RAY_TMPDIR", "")
     scratch = tempfile.TemporaryDirectory(
         prefix="raysynth-",
@@ -146,6 +156,7 @@ def _fit(
             num_workers=config.workers,
             use_gpu=config.gpu,
             resources_per_worker=_resources(config, cpus),
+            label_selector=cluster.pool("train") or None,
         ),
         run_config=ray.train.RunConfig(
             name="train",
@@ -217,7 +228,15 @@ def _follow(
     if news["failed"]:
         raise StorageError(news["failed"])
     phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{plan.epochs}")
+    if news["seconds"]:
+        show.say(f"time of worker 0: {shares(news['seconds'])}; {_pace(news)}")
     return news["epoch"] if stopping else None
+
+
+def _pace(news: Mapping[str, Any]) -> str:
+    steps, seconds = news["steps"], news["seconds"]
+    working = sum(spent for part, spent in seconds.items() if part in (DATA, COMPUTE, COMMUNICATE))
+    return f"{steps:,} steps of {1_000 * working / max(1, steps):.1f} ms"
 
 
 def _progress(news: Mapping[str, Any], plan: Plan) -> str:
@@ -237,6 +256,8 @@ class _Board:
             "losses": {},
             "alarms": [],
             "failed": "",
+            "seconds": {},
+            "steps": 0,
         }
         self.stopping = False
 
@@ -273,23 +294,38 @@ def _worker(settings: dict[str, Any]) -> None:
         parallel.workers(),
         config.window_mib * 2**20,
     )
+    plan, clock = Plan(**settings["plan"]), Clock()
+    windows, draw = share.windows(device), drawing_of(config)
+    epochs = learn(model, codecs.layout, draw, windows, plan, done, best, codecs, clock)
+    with Training(config.name, parallel.rank(), plan, clock) as meters:
+        _work(epochs, settings["board"], _Kept(work, model, best, losses, meters), config, clock)
+
+
+def _work(
+    epochs: Iterator[Epoch], board: Any, kept: "_Kept", config: TrainConfig, clock: Clock
+) -> None:
+    """Train until it is over or asked to stop, telling the board, with checkpoints."""
+    device = ray.train.torch.get_device()
     saved = time.monotonic()
     shown: dict[str, float] = {}
     alarms: list[str] = []
-    draw = drawing_of(config)
-    plan = Plan(**settings["plan"])
-    for epoch in learn(model, codecs.layout, draw, share.windows(device), plan, done, best, codecs):
+    for epoch in epochs:
         stop = late = False
         if parallel.rank() == 0:
-            losses.append(json.dumps({"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}))
+            told = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
+            kept.losses.append(json.dumps(told))
+            kept.meters.epoch(epoch)
+            log.info("epoch", extra={"run": config.name, **told})
             shown |= epoch.losses  # of a probe, the last one's
             alarms += [epoch.alarm] if epoch.alarm and not alarms else []
             news = {"epoch": epoch.number, "losses": shown, "alarms": alarms}
-            stop = ray.get(settings["board"].post.remote(**news))
+            news |= {"seconds": dict(clock.seconds), "steps": clock.steps}
+            stop = ray.get(board.post.remote(**news))
             late = time.monotonic() - saved > config.checkpoint_s or epoch.last
         stop = parallel.agree(stop, device)
         if parallel.agree(late, device) or stop:
-            stop = not _save(work, model, best, epoch.number, losses, settings["board"]) or stop
+            with clock.of(CHECKPOINT):
+                stop = not kept.save(epoch.number, board) or stop
             saved = time.monotonic()
         if stop:
             return
@@ -306,20 +342,31 @@ def _resume(model: Any, best: Best, folder: Place, device: torch.device) -> tupl
     return done, found.losses.splitlines()
 
 
-def _save(work: Place, model: Any, best: Best, epoch: int, losses: list[str], board: Any) -> bool:
-    """Keep a checkpoint, every worker coming here with its statistics; whether that succeeded.
+@dataclass
+class _Kept:
+    """What a checkpoint keeps, and where."""
 
-    Where it did not, the board has why, and training is to end: tried again at once, it would only
-    fail again, and from the checkpoint before it nothing is lost.
-    """
-    parallel.average_statistics(model)
-    failed = False
-    if parallel.rank() == 0:
-        text = "".join(f"{line}\n" for line in losses)
-        try:
-            state = capture(model, epoch, best)
-            checkpoint.save(work / CHECKPOINTS, Checkpoint(epoch, state, text))
-        except StorageError as error:
-            ray.get(board.post.remote(failed=f"a checkpoint cannot be kept: {error}"))
-            failed = True
-    return not parallel.agree(failed, ray.train.torch.get_device())
+    work: Place
+    model: TableModel
+    best: Best
+    losses: list[str]
+    meters: Training
+
+    def save(self, epoch: int, board: Any) -> bool:
+        """Keep one, every worker coming here with its statistics; whether that succeeded.
+
+        Where it did not, the board has why, and training is to end: tried again at once, it would
+        only fail again, and from the checkpoint before it nothing is lost.
+        """
+        parallel.average_statistics(self.model)
+        failed = False
+        if parallel.rank() == 0:
+            text = "".join(f"{line}\n" for line in self.losses)
+            try:
+                state = capture(self.model, epoch, self.best)
+                checkpoint.save(self.work / CHECKPOINTS, Checkpoint(epoch, state, text))
+                self.meters.kept()
+            except StorageError as error:
+                ray.get(board.post.remote(failed=f"a checkpoint cannot be kept: {error}"))
+                failed = True
+        return not parallel.agree(failed, ray.train.torch.get_device())

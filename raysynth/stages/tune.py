@@ -41,7 +41,7 @@ from raysynth.config import TrainConfig
 from raysynth.errors import AbsentError, ConfigError, RaysynthError, RunError, SearchError, nearest
 from raysynth.frames import subsample
 from raysynth.hashing import uniform
-from raysynth.progress import Phase, Show, Silent
+from raysynth.progress import Phase, Show
 from raysynth.run import Run, open_run, related
 from raysynth.schema import Schema
 from raysynth.search import OBJECTIVES, ROWS, SearchConfig, front
@@ -53,6 +53,7 @@ from raysynth.stages.journal import Journal
 from raysynth.stages.searcher import Progress, Searcher, best, told
 from raysynth.stages.staging import Table, fingerprint, stage
 from raysynth.stages.trial import Desk, trial
+from raysynth.stages.watch import watched
 from raysynth.storage import Place, write, write_bytes
 from raysynth.studies import page, table
 
@@ -87,7 +88,7 @@ def tune(
     table. Raises `ConfigError`, `TableError`, `StorageError`, `SearchError` where every trial
     failed, and `RunError` where the place holds another study.
     """
-    show = show or Silent()
+    show = watched(show, config.name)
     search.check()
     space.check(search.families, search.space)
     former = _former(search)

@@ -1,0 +1,50 @@
+"""How long gradients are, by network: whether a generator still learns, or runs away."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+
+@dataclass
+class Watch:
+    """Lengths of gradients by network, seen in the steps before which it is `due`.
+
+    Only there: a length takes a pass over all weights, and reading it makes the host wait.
+    """
+
+    due: bool = False
+    _seen: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, network: str, gradients: list[Tensor]) -> None:
+        """Keep the length of all of them together, where one is due."""
+        if self.due:
+            self._seen[network] = get_total_norm(gradients)
+
+    def lengths(self) -> dict[str, float]:
+        """Those seen last."""
+        return {name: float(length) for name, length in self._seen.items()}
+
+
+@contextmanager
+def watched(model: nn.Module, optimizers: tuple[Optimizer, ...]) -> Iterator[Watch]:
+    """Watch the gradients that optimizers step by, averaged over workers as they are by then.
+
+    A network is called by the model's own name for it; those that all step together are "model".
+    """
+    watch, names = Watch(), {w: name.partition(".")[0] for name, w in model.named_parameters()}
+    alone = len(optimizers) == 1
+
+    def see(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        weights = [w for group in optimizer.param_groups for w in group["params"]]
+        called = "model" if alone else "+".join(sorted({names[w] for w in weights if w in names}))
+        watch.see(called, [w.grad for w in weights if w.grad is not None])
+
+    with ExitStack() as stack:
+        for optimizer in optimizers:
+            stack.callback(optimizer.register_step_pre_hook(see).remove)
+        yield watch
