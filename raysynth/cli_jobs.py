@@ -47,7 +47,7 @@ def submit(
     while retries and job.state == "FAILED" and job.code != USERS:
         retries -= 1
         console.print(f"{number}: {job.state.lower()}; tried again")
-        cluster.submit(asked)
+        number = cluster.submit(asked)
         job = cluster.follow(number, out)
     console.print(f"{number}: {job.state.lower()} after {job.seconds:.0f} s {job.why}".rstrip())
     tell(_told(job), as_json)

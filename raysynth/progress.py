@@ -77,7 +77,7 @@ class Lines:
         """A phase that tells how far it is, now and then, and when it is over."""
         phase = _Telling(self, name, rows, unit)
         yield phase
-        phase.tell("over")
+        phase.tell(over=True)
 
     def say(self, line: str) -> None:
         """One line for the user."""
@@ -98,14 +98,16 @@ class _Telling:
         """Tell how far it is, unless that was told a moment ago."""
         self._done, self._note = rows, note
         if time.monotonic() - self._told >= EVERY_S:
-            self.tell("going on")
+            self.tell()
 
-    def tell(self, how: str) -> None:
+    def tell(self, over: bool = False) -> None:
         """A line."""
         self._told = time.monotonic()
         seconds = round(self._told - self._begun, 3)
-        counts = {self._unit: self._done, "of": self._total, "seconds": seconds}
-        self._lines.write(how, stage=self._name, **counts, note=self._note)
+        of = "" if over or self._total is None else f" of {self._total:,}"
+        said = f"{self._name}: {self._done:,}{of} {self._unit} in {seconds:.1f} s"
+        counts = {self._unit: self._done, "of": self._total, "seconds": seconds, "over": over}
+        self._lines.write(said, stage=self._name, **counts, note=self._note)
 
 
 class Terminal:

@@ -30,8 +30,10 @@ def test_a_phase_tells_when_it_is_over_and_meanwhile_now_and_then(
         phase.at(100, "40 bytes a row")
     show.say("run: runs/adult")
     first, second, last = told(stream)
-    assert (first["message"], first["rows"], first["of"]) == ("going on", 50, 100)
-    assert (second["message"], second["rows"], second["stage"]) == ("over", 100, "encode")
+    assert first["message"].startswith("encode: 50 of 100 rows in 0.")
+    assert (first["rows"], first["of"], first["over"]) == (50, 100, False)
+    assert second["message"].startswith("encode: 100 rows in 0.")
+    assert (second["rows"], second["stage"], second["over"]) == (100, "encode", True)
     assert last["message"] == "run: runs/adult"
     for line in (first, second, last):
         assert (line["run"], line["job"], line["level"]) == ("adult", "raysynth-train-1", "info")

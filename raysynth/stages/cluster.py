@@ -45,7 +45,7 @@ def connect(workers: int) -> bool:
         if os.environ.get("RAY_ADDRESS"):
             # What Ray itself would have to be told before: the page that shows trainings.
             os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
-            ray.init(**said)
+            _join(**said)
             if pinned := pool("data"):
                 context.execution_options.label_selector = pinned
             return False
@@ -54,6 +54,25 @@ def connect(workers: int) -> bool:
         # Workers may outnumber cores; one more slot keeps reading from waiting for training.
         _start(num_cpus=max(os.cpu_count() or 1, workers + 1), **said)
     return True
+
+
+def _join(**options: Any) -> None:
+    """Connect to the cluster that RAY_ADDRESS names. Raises `ConfigError`."""
+    try:
+        ray.init(**options)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        if not said.startswith("Version mismatch"):
+            raise
+        raise ConfigError(
+            f"RAY_ADDRESS: {said} Expected the cluster's Ray and Python, to the minor release: use "
+            "its image, or 'raysynth submit', for which Python may be another"
+        ) from None
+    except ConnectionError:
+        raise ConfigError(
+            "RAY_ADDRESS: no Ray cluster answers there; expected the head's HOST:6379 from inside "
+            "its network, or 'raysynth submit' with the dashboard's address"
+        ) from None
 
 
 def pool(stage: str) -> dict[str, str]:

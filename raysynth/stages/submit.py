@@ -2,11 +2,13 @@
 
 A job is a command of ours as it is typed here, run on the cluster beside the settings files that it
 names. Its id is made of both: what is submitted twice is one job, which is followed while it runs
-and once it has succeeded; one that failed or was stopped is submitted anew, and a training then
-goes on by its name. Ray itself never runs a job twice.
+and once it has succeeded; one that failed or was stopped is submitted anew, as another attempt, and
+a training then goes on by its name. Ray itself never runs a job twice; an id that was used before
+it may still take for the job that ended under it.
 
 Nothing is pickled between here and there, so this machine needs no more than the Ray release of the
-cluster. Whoever may see the dashboard may see a command's words.
+cluster; its Python may be another, while one that connects by RAY_ADDRESS needs the same (`cluster`
+says so). Whoever may see the dashboard may see a command's words.
 """
 
 import asyncio
@@ -26,14 +28,18 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.util.state import list_nodes
 
 from raysynth.config import read_toml
 from raysynth.errors import ConfigError, StorageError
 from raysynth.stages import SAYS
+from raysynth.stages.cluster import POOL
 
 COMMANDS = ("train", "tune", "sample", "evaluate", "impute")
 AHEAD = "raysynth-"  # of our jobs' ids
 POLL_S, PATIENCE_S = 0.5, 60.0
+MOST = 10_000  # nodes that are asked for labels
+MEMORY = 2**30  # bytes that what drives a job may take
 USERS = 2  # exit code of what is the user's to mend: tried again it would only fail again
 
 Say = Callable[[str], None]
@@ -84,26 +90,50 @@ class Cluster:
         digest = hashlib.sha256(repr(told).encode())
         for name, data in files.values():
             digest.update(repr((name, data)).encode())
-        number = f"{AHEAD}{words[0]}-{digest.hexdigest()[:12]}"
-        if (there := self._find(number)) is not None:
-            if there.state not in (JobStatus.FAILED, JobStatus.STOPPED):
-                say(f"{number}: is there already, {there.state.lower()}")
-                return number
-            say(f"{number}: {there.state.lower()} before, and submitted anew")
-            with self._told():
-                self._client.delete_job(number)
+        number = self._attempt(f"{AHEAD}{words[0]}-{digest.hexdigest()[:12]}", say)
+        if self._find(number) is not None:
+            return number
         with tempfile.TemporaryDirectory(prefix="raysynth-") as folder:
             for name, data in files.values():
                 (Path(folder) / name).write_bytes(data)
             job = {
                 "entrypoint": shlex.join(["python", "-m", "raysynth", *told]),
                 "submission_id": number,
-                "runtime_env": {"working_dir": folder} if files else {},
+                "runtime_env": {
+                    "env_vars": {"RAYSYNTH_JOB": number},
+                    **({"working_dir": folder} if files else {}),
+                },
                 "metadata": {"raysynth": version("raysynth"), "command": words[0]},
+                **self._where(),
             }
             with self._told():
                 self._submit(job)
         return number
+
+    def _attempt(self, base: str, say: Say) -> str:
+        """The id of the last attempt at a job, or of the next where that ended and is not done."""
+        attempts = [one for one in self.jobs() if one.id == base or one.id.startswith(f"{base}-")]
+        if not attempts:
+            return base
+        last = max(attempts, key=lambda one: (len(one.id), one.id))
+        if last.state not in (JobStatus.FAILED, JobStatus.STOPPED):
+            say(f"{last.id}: is there already, {last.state.lower()}")
+            return last.id
+        say(f"{last.id}: {last.state.lower()} before, and submitted anew")
+        return f"{base}-{len(attempts) + 1}"
+
+    def _where(self) -> dict[str, Any]:
+        """Where a command is to run: in the pool for data, where there are pools.
+
+        On the head it would run otherwise, which is to do no work; and what drives a training is
+        not to be on a node that may be taken away.
+        """
+        with self._told(), _no_address():
+            nodes = list_nodes(address=self.address, limit=MOST, raise_on_missing_output=False)
+        if not any(POOL in (node.labels or {}) for node in nodes):
+            return {}
+        # Memory bounds how many a node takes; a core each could leave none for what they wait for.
+        return {"entrypoint_memory": MEMORY, "entrypoint_label_selector": {POOL: "data"}}
 
     def _submit(self, job: dict[str, Any]) -> None:
         """Hand it over; a cluster that has just started takes none for some seconds."""

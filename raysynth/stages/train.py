@@ -22,7 +22,6 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysynth import checkpoint, models, parallel
 from raysynth.checkpoint import Checkpoint
@@ -132,8 +131,8 @@ def _fit(
 ) -> None:
     """Train on Ray, to a checkpoint of the last epoch."""
     # Beside this process: what it is told outlives any worker.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    board = _Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
     home = os.environ.get("RAY_TMPDIR", "")
     scratch = tempfile.TemporaryDirectory(
         prefix="raysynth-",
@@ -159,7 +158,7 @@ def _fit(
             label_selector=cluster.pool("train") or None,
         ),
         run_config=ray.train.RunConfig(
-            name="train",
+            name=config.name,
             storage_path=scratch.name,  # for what Ray notes of its own: checkpoints are ours
             failure_config=ray.train.FailureConfig(
                 max_failures=RETRIES, controller_failure_limit=3

@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from ray import tune as ray_tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import ASHAScheduler
 
 from raysynth import space
@@ -60,6 +61,7 @@ from raysynth.studies import page, table
 STUDY, JOURNAL, TRIALS, WORK = "study.json", "study.journal", "trials", "work"
 TABLE, PAGE = "study.parquet", "study.html"
 PARTS = {"train": (0.0, 0.8), "choice": (0.8, 0.9), "final": (0.9, 1.0)}
+SECRET = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 SHOWN = 3  # runs that are judged for one that the gate does not fail
 _PART = 2**32 + 3  # the stream of the hash that cuts the table
 
@@ -292,6 +294,9 @@ def _fit(
     # A quick look has no objective yet, and a trial that failed has none.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # which prints whatever `verbose` says
+    # Ray would write these into the settings of every trial's process, which are logged and shown;
+    # each node has rights of its own.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRET)
     put, desk = ray.put(shared), Desk.remote()  # type: ignore[attr-defined]
 
     def made(asked: dict[str, Any]) -> None:

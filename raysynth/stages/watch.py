@@ -11,7 +11,10 @@ from raysynth.progress import Show, Silent
 
 
 def watched(show: Show | None, run: str) -> Show:
-    """`show` or silence, its rows counted as those of `run` where there is a cluster to ask."""
+    """`show` or silence, its rows counted as those of `run` where there is a cluster to ask.
+
+    One whose rows are counted already, as those of the job that this is a part of, stays.
+    """
     show = show or Silent()
     at_hand = bool(os.environ.get("RAY_ADDRESS"))
     if not at_hand and not ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
@@ -19,4 +22,4 @@ def watched(show: Show | None, run: str) -> Show:
     from raysynth.stages import cluster, meters
 
     cluster.connect(0)
-    return meters.Metered(show, run)
+    return show if isinstance(show, meters.Metered) else meters.Metered(show, run)
