@@ -1,25 +1,28 @@
-"""Jobs on a cluster that was started as an operator does, with a dashboard and a token."""
+"""A cluster of four nodes, started as cluster.yaml says, operated: jobs, rows served, metrics.
 
+One cluster for all, since it takes long to start: each test goes on from what those before it did.
+"""
+
+import base64
 import json
 import os
-import secrets
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from raysynth.run import open_run
+from raysynth.run import add_files, open_run
+from raysynth.serving.tokens import Token, add
+from tests.browser import Tab, browse
+from tests.ray.nodes import REPOSITORY, Cluster, cluster
+from tests.ray.watcher import GRAFANA_S, Prometheus, alerts, panels, prometheus
 from tests.server import free, until
 
 SETTINGS = """
@@ -27,117 +30,320 @@ table = "{home}/people.parquet"
 storage = "{home}/runs"
 name = "job"
 family = "rnn"
-epochs = 20
+epochs = 12
+workers = 2
 cpus = 1
 checkpoint_s = 0.001
 [model]
 hidden = 64
-batch = 128
+batch = 250
 """
-
-
-@dataclass
-class Head:
-    """A cluster of one node, and the commands of somebody who has its token."""
-
-    home: Path
-    address: str
-    environment: dict[str, str]
-
-    def run(self, *words: object, **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "raysynth", *map(str, words), "--address", self.address],
-            cwd=self.home,
-            env=self.environment | more,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    def told(self, *words: object) -> Any:
-        end = self.run(*words, "--json")
-        assert end.returncode == 0, end.stderr
-        return json.loads(end.stdout.splitlines()[-1])
+SEARCH = """
+table = "{home}/people.parquet"
+storage = "{home}/runs"
+name = "search"
+epochs = 1
+cpus = 1
+[tune]
+families = ["independent"]
+trials = 2
+at_once = 1
+objectives = ["detection"]
+early = false
+"""
+# What nobody may see: a cell of the table, and secrets in the environment of nodes and of clients.
+CELL, KEY, MINE = "Planted-Cell-7f31", "planted-key-9c44aa", "planted-client-key-77b2"
 
 
 @pytest.fixture(scope="module")
-def head(adult: pa.Table) -> Iterator[Head]:
-    home = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # socket names end at 107 bytes
-    (home / "token").write_text(secrets.token_hex(32))
-    (home / "token").chmod(0o600)
-    pq.write_table(adult.slice(0, 600), home / "people.parquet")
-    (home / "job.toml").write_text(SETTINGS.format(home=home))
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
-        "RAY_memory_usage_threshold": "0.98",
-        "RAY_JOB_STOP_WAIT_TIME_S": "60",
-    }
-    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
-        environment.pop(name, None)
-    port = free()
-    options = ["--head", "--block", f"--port={free()}", f"--dashboard-port={port}"]
-    options += ["--dashboard-host=127.0.0.1", "--num-cpus=3", f"--temp-dir={home / 'ray'}"]
-    options += [f"--ray-client-server-port={free()}", "--disable-usage-stats"]
-    options += [f"--dashboard-agent-listen-port={free()}"]  # what takes jobs; else one a machine
-    with (home / "log").open("w") as log:
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
-        process = subprocess.Popen(
-            ray, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    found = Head(home, f"http://127.0.0.1:{port}", environment)
-    try:
-        until(lambda: found.run("jobs").returncode == 0, 90)
+def nodes(adult: pa.Table) -> Iterator[Cluster]:
+    secrets = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": KEY}
+    with cluster({"data": (2,), "train": (1, 1)}, **secrets) as found:
+        people = adult.slice(0, 9_000)
+        work = people.column("workclass").to_pylist()
+        work[7] = CELL
+        place = people.column_names.index("workclass")
+        people = people.set_column(place, "workclass", pa.array(work))
+        pq.write_table(people, found.home / "people.parquet")
+        (found.home / "job.toml").write_text(SETTINGS.format(home=found.home))
+        (found.home / "search.toml").write_text(SEARCH.format(home=found.home))
         yield found
-    finally:
-        end(str(home))
-        process.wait(30)
-        shutil.rmtree(home, ignore_errors=True)
 
 
-def end(home: str) -> None:
-    """Kill every process that was started with this folder: 'ray stop' ends all on the machine."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if home.encode() in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
+@pytest.fixture(scope="module")
+def watcher(nodes: Cluster) -> Iterator[Prometheus]:
+    file = nodes.home / "0" / "prom_metrics_service_discovery.json"
+    until(file.is_file, 30)
+    with prometheus(nodes.home, file) as found:
+        yield found
 
 
-def test_a_training_is_submitted_once_cancelled_and_gone_on_with(head: Head) -> None:
-    number = head.told("submit", "train", "job.toml")["job"]
-    again = head.run("submit", "train", "job.toml")
-    assert f"{number}: is there already" in again.stderr
-    checkpoints = head.home / "runs" / "job" / "work" / "checkpoints"
+@pytest.fixture(scope="module")
+def begun(watcher: Prometheus) -> float:
+    """When all this began, seconds since 1970."""
+    return time.time()
+
+
+def test_a_training_is_submitted_once_cancelled_and_gone_on_with(
+    nodes: Cluster, begun: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", MINE)
+    number = nodes.told("submit", "train", "job.toml")["job"]
+    assert f"{number}: is there already" in nodes.run("submit", "train", "job.toml").err
+    checkpoints = nodes.home / "runs" / "job" / "work" / "checkpoints"
     until(lambda: any(checkpoints.glob("*")), 120)
-    assert head.told("cancel", number)["state"] == "stopped"
-    (listed,) = head.told("jobs")["jobs"]
+    assert nodes.told("cancel", number)["state"] == "stopped"
+    (listed,) = nodes.told("jobs")["jobs"]
     assert (listed["job"], listed["state"]) == (number, "stopped")
-    end = head.run("submit", "train", "job.toml", "--wait", "--json")
-    assert end.returncode == 0, end.stderr
-    assert "stopped before, and submitted anew" in end.stderr
-    assert "resuming 'job' from epoch" in end.stderr
-    assert json.loads(end.stdout)["state"] == "succeeded"
-    assert open_run(head.home / "runs" / "job").rows == 600
-    assert "resuming 'job'" in head.run("logs", number).stdout
-    begun = time.monotonic()
-    assert head.told("submit", "train", "job.toml", "--wait")["state"] == "succeeded"
-    assert time.monotonic() - begun < 30, "nothing is trained twice"
+    end = nodes.run("submit", "train", "job.toml", "--wait", "--json")
+    assert end.code == 0, end.err
+    assert f"{number}: stopped before, and submitted anew" in end.err
+    assert "resuming 'job' from epoch" in end.err
+    told = json.loads(end.out)
+    assert (told["job"], told["state"]) == (f"{number}-2", "succeeded")
+    assert open_run(nodes.home / "runs" / "job").rows == 9_000
+    for one in (number, f"{number}-2"):
+        logged = nodes.run("logs", one).out
+        lines = [json.loads(line) for line in logged.splitlines() if line.startswith("{")]
+        assert {(line["job"], line.get("run", "job")) for line in lines} == {(one, "job")}
+    waited = time.monotonic()
+    assert nodes.told("submit", "train", "job.toml", "--wait")["state"] == "succeeded"
+    assert time.monotonic() - waited < 30, "nothing is trained twice"
 
 
-def test_what_is_wrong_ends_with_the_commands_own_code(head: Head) -> None:
-    words = ["train", head.home / "people.parquet", "--storage", head.home / "runs"]
-    end = head.run("submit", *words, "--drop", "nothing", "--wait", "--retries", 3)
-    assert end.returncode == 2
-    assert "error: " in end.stderr
-    assert "tried again" not in end.stderr
+def test_stages_keep_to_the_nodes_of_their_pool(nodes: Cluster) -> None:
+    pools = {one["node_id"]: one["labels"]["raysynth/pool"] for one in nodes.listed("nodes")}
+    where: dict[str, set[str]] = {}
+    for one in (*nodes.listed("tasks"), *nodes.listed("actors")):
+        if one["node_id"]:
+            what = one.get("class_name") or one["name"]
+            where.setdefault(what, set()).add(pools[one["node_id"]])
+    data = {what for what in where if what.startswith("MapBatches")}
+    assert len(data) == 2, "summarised and spilled, and sorted"
+    assert {pool for what in data for pool in where[what]} == {"data"}
+    assert where["JobSupervisor"] == where["TrainController"] == where["_Board"] == {"data"}
+    assert where["RayTrainWorker"] == {"train"}
+    workers = [one for one in nodes.listed("actors") if one["class_name"] == "RayTrainWorker"]
+    assert len({one["node_id"] for one in workers}) == 2, "one on each"
 
 
-def test_who_has_another_token_is_refused(head: Head, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("another")
-    end = head.run("jobs", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
-    assert end.returncode == 2
-    assert "the token is refused" in end.stderr
+def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster) -> None:
+    search = nodes.told("submit", "tune", "search.toml")["job"]
+    out = nodes.home / "sample.parquet"
+    words = ["sample", nodes.home / "runs" / "job", "--rows", 1_000, "--out", out]
+    assert nodes.told("submit", *words, "--wait")["state"] == "succeeded"
+    assert pq.read_table(out).num_rows == 1_000
+    until(lambda: nodes.run("logs", search).out and _state(nodes, search).is_terminal(), 120)
+    assert _state(nodes, search) == "SUCCEEDED", nodes.run("logs", search).out
+
+
+def _state(nodes: Cluster, number: str) -> Any:
+    from ray.job_submission import JobStatus
+
+    (found,) = (one for one in nodes.told("jobs")["jobs"] if one["job"] == number)
+    return JobStatus(found["state"].upper())
+
+
+def test_what_is_wrong_ends_with_the_commands_own_code(nodes: Cluster) -> None:
+    words = ["train", nodes.home / "people.parquet", "--storage", nodes.home / "runs"]
+    end = nodes.run("submit", *words, "--drop", "nothing", "--wait", "--retries", 3)
+    assert end.code == 2
+    assert "error: " in end.err
+    assert "tried again" not in end.err
+
+
+@pytest.fixture(scope="module")
+def served(nodes: Cluster) -> tuple[int, str]:
+    """The application of infra/serve.yaml on the cluster: its port, and a token."""
+    told = yaml.safe_load((REPOSITORY / "infra" / "serve.yaml").read_text())
+    port, file = free(), nodes.home / "tokens.json"
+    secret = add(file, Token("somebody", ""))
+    run = open_run(nodes.home / "runs" / "job")
+    told_of = {"figures": [{"name": "detection", "synthetic": 0.6}]}
+    add_files(run, {"report.json": json.dumps(told_of).encode()}, {"verdict": "warn"})
+    told["proxy_location"] = "HeadOnly"  # nodes of one machine cannot all have the port
+    told["http_options"]["port"] = port
+    (application,) = told["applications"]
+    application["args"] |= {
+        "runs": str(nodes.home / "runs"),
+        "tokens": str(file),
+        "state": str(nodes.home / "state"),
+    }
+    nodes.get("/api/serve/applications/", told)
+
+    def running() -> bool:
+        found = json.loads(nodes.get("/api/serve/applications/"))["applications"]
+        state = found.get("raysynth", {}).get("status")
+        assert state not in ("DEPLOY_FAILED", "UNHEALTHY"), found
+        return bool(state == "RUNNING")
+
+    until(running, 120)
+    return port, secret
+
+
+def test_rows_are_served_from_the_cluster(nodes: Cluster, served: tuple[int, str]) -> None:
+    from raysynth.remote import Client
+
+    client = Client(f"http://127.0.0.1:{served[0]}", served[1])
+    assert client.table("job", 500, seed=3).num_rows == 500
+    replicas = [one for one in nodes.listed("actors") if "ServeReplica" in one["class_name"]]
+    pools = {one["node_id"]: one["labels"]["raysynth/pool"] for one in nodes.listed("nodes")}
+    assert {pools[one["node_id"]] for one in replicas} == {"data"}
+
+
+def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[int, str]) -> None:
+    from raysynth.errors import RaysynthError
+    from raysynth.remote import Client
+
+    job = {"entrypoint": "true", "submission_id": "theirs"}
+    asked: list[tuple[str, Any]] = [
+        ("/api/jobs/", None),
+        ("/api/jobs/", job),
+        ("/api/v0/actors", None),
+        ("/api/v0/logs?node_id=0", None),
+        ("/nodes?view=summary", None),
+        ("/api/serve/applications/", None),
+        ("/api/serve/applications/", {"applications": []}),
+        ("/api/actors/kill?actor_id=0", None),
+        ("/worker/traceback?pid=1", None),
+    ]
+    for path, data in asked:
+        assert nodes.ask(path, data)[0] == 401, path
+        status, said = nodes.ask(path, data, Authorization="Bearer another")
+        assert status == 403, (path, said)
+    agents = [one["driver_agent_http_address"] for one in json.loads(nodes.get("/api/jobs/"))]
+    for agent in filter(None, agents):
+        status, _ = _at(agent, nodes, "/api/job_agent/jobs/", job)
+        assert status in (401, 403), agent
+    with pytest.raises(RaysynthError, match="token is unknown"):
+        Client(f"http://127.0.0.1:{served[0]}", "another").table("job", 1)
+    raylets = [
+        (one["ip"], one["raylet"]["nodeManagerPort"])
+        for one in json.loads(nodes.get("/nodes?view=summary"))["data"]["summary"]
+    ]
+    ports = [("127.0.0.2", nodes.gcs, "NodeInfoGcsService/GetAllNodeInfo")]
+    ports += [("127.0.0.2", nodes.client, "RayletDriver/ClusterInfo")]
+    ports += [(ip, port, "NodeManagerService/GetNodeStats") for ip, port in raylets]
+    for ip, port, method in ports:
+        # So that its refusals mean something. Who asks is of no client, or of no node, it knows.
+        assert _called(ip, port, method, nodes.token) in ("OK", "NOT_FOUND"), method
+        for token in (None, "another"):
+            assert _called(ip, port, method, token) == "UNAUTHENTICATED", (method, token)
+
+
+def _at(address: str, nodes: Cluster, path: str, data: Any) -> tuple[int, bytes]:
+    dashboard, nodes.dashboard = nodes.dashboard, int(address.rpartition(":")[2])
+    try:
+        return nodes.ask(path, data)
+    finally:
+        nodes.dashboard = dashboard
+
+
+def _called(ip: str, port: int, method: str, token: str | None) -> str:
+    """The status of a gRPC call with a token, or none."""
+    sent = [] if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(f"{ip}:{port}") as channel:
+        try:
+            channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=20, metadata=sent)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
+    nodes: Cluster, watcher: Prometheus, begun: float, served: tuple[int, str]
+) -> None:
+    asked = [(title, query) for title, queries in panels().items() for query in queries]
+    asked += list(alerts().items())
+    assert len(asked) > 40
+    end = time.monotonic() + 30
+    while True:
+        missing = [
+            title
+            for title, query in asked
+            if not watcher.query(query.replace("[5m]", f"[{GRAFANA_S}]"), begun, time.time())
+        ]
+        if not missing or time.monotonic() > end:
+            break
+        time.sleep(1)
+    assert not missing
+    assert all(one["health"] == "up" for one in watcher.targets())
+    rows = watcher.query(
+        'max(ray_raysynth_rows_total{run="job",stage="encode"})', begun, time.time()
+    )
+    assert float(rows[0]["values"][-1][1]) == 9_000
+
+
+def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
+    nodes: Cluster, watcher: Prometheus, served: tuple[int, str], tmp_path: Path
+) -> None:
+    trained = json.loads(nodes.get("/api/train/v2/runs/v1"))["train_runs"]
+    assert {(one["name"], one["status"]) for one in trained} >= {("job", "FINISHED")}
+    jobs = json.loads(nodes.get("/api/jobs/"))
+    ids = {one["submission_id"]: one["job_id"] for one in jobs}
+    second = next(number for number in ids if number.endswith("-2"))
+    first, job = ids[second.removesuffix("-2")], ids[second]
+    read = json.loads(nodes.get(f"/api/data/datasets/{first}"))["datasets"]
+    assert {one["state"] for one in read} == {"FINISHED"}
+    assert len(read) == 3, "to be summarised, encoded, shuffled"
+    pictures = Path(os.environ.get("PICTURES", tmp_path))
+
+    async def use(tab: Tab) -> None:
+        told = {"name": "ray-authentication-token", "value": nodes.token, "url": nodes.address}
+        await tab.call("Network.setCookie", **told)
+        sizes = {"width": 1500, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        await tab.call("Emulation.setDeviceMetricsOverride", **sizes)
+        query = panels()["Rows a second by stage"][0]
+        graph = f"http://127.0.0.1:{watcher.port}/graph?g0.tab=0&g0.range_input=10m&g0.expr="
+        for page, url, shown in (
+            ("jobs", f"{nodes.address}/#/jobs", "raysynth-train-"),
+            ("job", f"{nodes.address}/#/jobs/{job}", "weights: those of epoch"),
+            ("nodes", f"{nodes.address}/#/cluster", "127.0.0.5"),
+            ("serve", f"{nodes.address}/#/serve", "raysynth"),
+            ("metrics", graph + quote(query), 'stage="encode"'),
+        ):
+            await tab.call("Page.navigate", url=url)
+            try:
+                await tab.until(f"document.body && document.body.innerText.includes('{shown}')")
+            finally:
+                picture = await tab.call("Page.captureScreenshot", format="png")
+                (pictures / f"{page}.png").write_bytes(base64.b64decode(picture["data"]))
+
+    browse(f"{nodes.address}/", tmp_path / "browser", use)
+
+
+def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
+    nodes: Cluster, watcher: Prometheus, served: tuple[int, str]
+) -> None:
+    seen: dict[str, bytes] = {}
+    for what in ("jobs", "actors", "tasks", "workers", "nodes", "runtime_envs", "objects"):
+        seen[what] = nodes.get(f"/api/v0/{what}?detail=1&limit=10000")
+    for path in ("/api/jobs/", "/api/serve/applications/", "/nodes?view=summary"):
+        seen[path] = nodes.get(path)
+    for one in json.loads(seen["/api/jobs/"]):
+        seen[one["submission_id"]] = nodes.get(f"/api/jobs/{one['submission_id']}/logs")
+    for target in watcher.targets():
+        seen[target["scrapeUrl"]] = _at_url(target["scrapeUrl"])
+    for file in (*nodes.home.glob("[0-9]*/session_*/logs/**/*"), *nodes.home.glob("**/*.log")):
+        if file.is_file():
+            seen[str(file)] = file.read_bytes()
+    seen["audit"] = (nodes.home / "state" / "audit.jsonl").read_bytes()
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            seen[str(process)] = process.read_bytes()
+        except OSError:
+            continue
+    assert len(seen) > 100
+    secrets = {"cell": CELL, "key": KEY, "client's": MINE, "Ray's": nodes.token, "ours": served[1]}
+    for what, secret in secrets.items():
+        found = [name for name, text in seen.items() if secret.encode() in text]
+        assert not found, (what, found)
+    assert b"raysynth-train-" in seen["/api/jobs/"], "what is looked through is what is shown"
+
+
+def _at_url(url: str) -> bytes:
+    import urllib.request
+
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        found: bytes = answer.read()
+        return found
