@@ -125,10 +125,13 @@ def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def end(home: str) -> None:
-    """Kill every process that was started with this folder: 'ray stop' ends all on the machine."""
+    """Kill every process that has this folder in its environment.
+
+    'ray stop' ends all on the machine, and some of Ray's change what they are called.
+    """
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if home.encode() in (process / "cmdline").read_bytes():
+            if home.encode() in (process / "environ").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
 
 

@@ -96,5 +96,9 @@ def test_every_node_asks_for_the_token_which_is_no_part_of_the_file() -> None:
 
 def test_the_image_is_of_this_release() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    tag = CONFIG["docker"]["image"].rpartition(":")[2]
-    assert tag.startswith(project["version"])
+    name, _, tag = CONFIG["docker"]["image"].rpartition("/")[2].partition(":")
+    assert (name, tag) == ("raysynth-cuda", project["version"])
+    made = (ROOT / "infra" / "Dockerfile").read_text()
+    assert f"-t {name}:{tag} " in made
+    for variable in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "RAYSYNTH_LOGS"):
+        assert f"{variable}={ENVIRONMENT[variable]}" in made

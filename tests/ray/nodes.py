@@ -24,6 +24,8 @@ from typing import Any
 
 import yaml
 
+from raysynth.remote import Client
+from raysynth.serving.tokens import Token, add
 from tests.conftest import Ended
 from tests.server import free, until
 
@@ -48,6 +50,7 @@ class Cluster:
     dashboard: int
     client: int
     environment: dict[str, str]
+    head: dict[str, Any]  # more options of its
     nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     @property
@@ -58,23 +61,27 @@ class Cluster:
     def token(self) -> str:
         return (self.home / "token").read_text()
 
-    def start(self, kind: str, cpus: int, **more: str) -> "subprocess.Popen[bytes]":
-        """Start a node of a type that cluster.yaml has, with so many cores."""
-        head = kind == CONFIG["head_node_type"]
+    def start(self, kind: str, cpus: int, again: int | None = None) -> None:
+        """Start a node of a type that cluster.yaml has, with so many cores.
+
+        `again` is the number of one that has ended, whose place it takes.
+        """
+        head, number = kind == CONFIG["head_node_type"], len(self.nodes)
+        number = number if again is None else again
         command = CONFIG["head_start_ray_commands" if head else "worker_start_ray_commands"][-1]
         command = re.sub(r" --([a-z-]+)=\S+", self._kept, command)
         options = {
             "block": None,
-            "node-ip-address": f"127.0.0.{2 + len(self.nodes)}",  # 127.0.0.1 is every node's
+            "node-ip-address": f"127.0.0.{2 + number}",  # 127.0.0.1 is every node's
             "metrics-export-port": free(),
             "dashboard-agent-listen-port": free(),  # what takes jobs; else one a machine
             "object-spilling-directory": self.home / "spill",
             "object-store-memory": 120_000_000,
-            "temp-dir": self.home / f"{len(self.nodes)}",
+            "temp-dir": self.home / f"{number}",
         }
         if head:
             options |= {"port": self.gcs, "dashboard-port": self.dashboard}
-            options |= {"ray-client-server-port": self.client}
+            options |= {"ray-client-server-port": self.client} | self.head
         command = command.replace("$RAY_HEAD_IP:6379", f"127.0.0.2:{self.gcs}")
         for name, value in options.items():
             command += f" --{name}" + ("" if value is None else f"={value}")
@@ -83,18 +90,17 @@ class Cluster:
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cpus}),
             "RAY_OVERRIDE_LABELS": json.dumps(about["labels"]),
         }
-        with (self.home / f"{kind}-{len(self.nodes)}.log").open("wb") as log:
+        with (self.home / f"{number}.log").open("ab") as log:
             node = subprocess.Popen(
                 # The shell stays, the first of its namespace, which buries orphans: Ray takes a
                 # process that nobody has waited for to be running still.
                 [*APART, "bash", "-c", f"{command}; exit $?"],
-                env=self.environment | given | more,
+                env=self.environment | given,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.nodes.append(node)
-        return node
+        self.nodes[number:] = [node, *self.nodes[number + 1 :]]
 
     def wait(self) -> None:
         """Until all nodes that were started and have not ended are known."""
@@ -152,6 +158,29 @@ class Cluster:
         rows: list[dict[str, Any]] = found["data"]["result"]["result"]
         return rows
 
+    def serve(self) -> tuple[str, Client]:
+        """The application of infra/serve.yaml, on runs/: a token of it, and a client who has it."""
+        told = yaml.safe_load((REPOSITORY / "infra" / "serve.yaml").read_text())
+        port, file = free(), self.home / "tokens.json"
+        secret = add(file, Token("somebody", ""))
+        told["http_options"]["port"] = port
+        (application,) = told["applications"]
+        application["args"] |= {
+            "runs": str(self.home / "runs"),
+            "tokens": str(file),
+            "state": str(self.home / "state"),
+        }
+        self.get("/api/serve/applications/", told)
+
+        def running() -> bool:
+            found = json.loads(self.get("/api/serve/applications/"))["applications"]
+            state = found.get("raysynth", {}).get("status")
+            assert state not in ("DEPLOY_FAILED", "UNHEALTHY"), found
+            return bool(state == "RUNNING")
+
+        until(running, 120)
+        return secret, Client(f"http://127.0.0.1:{port}", secret)
+
     def end(self) -> None:
         """Kill every node, and with it all of its processes."""
         for node in self.nodes:
@@ -161,8 +190,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster(kinds: Mapping[str, tuple[int, ...]], **more: str) -> Iterator[Cluster]:
-    """A head, and a node for each number of cores of each kind; `more` is for its environment."""
+def cluster(
+    kinds: Mapping[str, tuple[int, ...]], head: Mapping[str, Any] | None = None, **more: str
+) -> Iterator[Cluster]:
+    """A head, and a node for each number of cores of each kind.
+
+    `head` are options of the head's, `more` is for everyone's environment.
+    """
     home = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # socket names end at 107 bytes
     (home / "token").touch(0o600)
     # This process's own: Ray reads it once.
@@ -180,7 +214,7 @@ def cluster(kinds: Mapping[str, tuple[int, ...]], **more: str) -> Iterator[Clust
     }
     for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
         environment.pop(name, None)
-    found = Cluster(home, free(), free(), free(), environment)
+    found = Cluster(home, free(), free(), free(), environment, dict(head or {}))
     try:
         found.start("head", 0)
         until(lambda: found.run("jobs").code == 0, 90)

@@ -16,14 +16,14 @@ import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
+from raysynth.errors import RaysynthError
+from raysynth.remote import Client
 from raysynth.run import add_files, open_run
-from raysynth.serving.tokens import Token, add
 from tests.browser import Tab, browse
-from tests.ray.nodes import REPOSITORY, Cluster, cluster
+from tests.ray.nodes import Cluster, cluster
 from tests.ray.watcher import GRAFANA_S, Prometheus, alerts, panels, prometheus
-from tests.server import free, until
+from tests.server import until
 
 SETTINGS = """
 table = "{home}/people.parquet"
@@ -153,48 +153,22 @@ def test_what_is_wrong_ends_with_the_commands_own_code(nodes: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(nodes: Cluster) -> tuple[int, str]:
-    """The application of infra/serve.yaml on the cluster: its port, and a token."""
-    told = yaml.safe_load((REPOSITORY / "infra" / "serve.yaml").read_text())
-    port, file = free(), nodes.home / "tokens.json"
-    secret = add(file, Token("somebody", ""))
+def served(nodes: Cluster) -> tuple[str, Client]:
+    """The application of infra/serve.yaml on the cluster: a token, and who has it."""
     run = open_run(nodes.home / "runs" / "job")
     told_of = {"figures": [{"name": "detection", "synthetic": 0.6}]}
     add_files(run, {"report.json": json.dumps(told_of).encode()}, {"verdict": "warn"})
-    told["proxy_location"] = "HeadOnly"  # nodes of one machine cannot all have the port
-    told["http_options"]["port"] = port
-    (application,) = told["applications"]
-    application["args"] |= {
-        "runs": str(nodes.home / "runs"),
-        "tokens": str(file),
-        "state": str(nodes.home / "state"),
-    }
-    nodes.get("/api/serve/applications/", told)
-
-    def running() -> bool:
-        found = json.loads(nodes.get("/api/serve/applications/"))["applications"]
-        state = found.get("raysynth", {}).get("status")
-        assert state not in ("DEPLOY_FAILED", "UNHEALTHY"), found
-        return bool(state == "RUNNING")
-
-    until(running, 120)
-    return port, secret
+    return nodes.serve()
 
 
-def test_rows_are_served_from_the_cluster(nodes: Cluster, served: tuple[int, str]) -> None:
-    from raysynth.remote import Client
-
-    client = Client(f"http://127.0.0.1:{served[0]}", served[1])
-    assert client.table("job", 500, seed=3).num_rows == 500
+def test_rows_are_served_from_the_cluster(nodes: Cluster, served: tuple[str, Client]) -> None:
+    assert served[1].table("job", 500, seed=3).num_rows == 500
     replicas = [one for one in nodes.listed("actors") if "ServeReplica" in one["class_name"]]
     pools = {one["node_id"]: one["labels"]["raysynth/pool"] for one in nodes.listed("nodes")}
     assert {pools[one["node_id"]] for one in replicas} == {"data"}
 
 
-def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[int, str]) -> None:
-    from raysynth.errors import RaysynthError
-    from raysynth.remote import Client
-
+def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[str, Client]) -> None:
     job = {"entrypoint": "true", "submission_id": "theirs"}
     asked: list[tuple[str, Any]] = [
         ("/api/jobs/", None),
@@ -216,7 +190,7 @@ def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[int, str]
         status, _ = _at(agent, nodes, "/api/job_agent/jobs/", job)
         assert status in (401, 403), agent
     with pytest.raises(RaysynthError, match="token is unknown"):
-        Client(f"http://127.0.0.1:{served[0]}", "another").table("job", 1)
+        Client(served[1].url, "another").table("job", 1)
     raylets = [
         (one["ip"], one["raylet"]["nodeManagerPort"])
         for one in json.loads(nodes.get("/nodes?view=summary"))["data"]["summary"]
@@ -251,7 +225,7 @@ def _called(ip: str, port: int, method: str, token: str | None) -> str:
 
 
 def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
-    nodes: Cluster, watcher: Prometheus, begun: float, served: tuple[int, str]
+    nodes: Cluster, watcher: Prometheus, begun: float, served: tuple[str, Client]
 ) -> None:
     asked = [(title, query) for title, queries in panels().items() for query in queries]
     asked += list(alerts().items())
@@ -275,7 +249,7 @@ def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
 
 
 def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
-    nodes: Cluster, watcher: Prometheus, served: tuple[int, str], tmp_path: Path
+    nodes: Cluster, watcher: Prometheus, served: tuple[str, Client], tmp_path: Path
 ) -> None:
     trained = json.loads(nodes.get("/api/train/v2/runs/v1"))["train_runs"]
     assert {(one["name"], one["status"]) for one in trained} >= {("job", "FINISHED")}
@@ -313,7 +287,7 @@ def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
 
 
 def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
-    nodes: Cluster, watcher: Prometheus, served: tuple[int, str]
+    nodes: Cluster, watcher: Prometheus, served: tuple[str, Client]
 ) -> None:
     seen: dict[str, bytes] = {}
     for what in ("jobs", "actors", "tasks", "workers", "nodes", "runtime_envs", "objects"):
@@ -334,7 +308,7 @@ def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
         except OSError:
             continue
     assert len(seen) > 100
-    secrets = {"cell": CELL, "key": KEY, "client's": MINE, "Ray's": nodes.token, "ours": served[1]}
+    secrets = {"cell": CELL, "key": KEY, "client's": MINE, "Ray's": nodes.token, "ours": served[0]}
     for what, secret in secrets.items():
         found = [name for name, text in seen.items() if secret.encode() in text]
         assert not found, (what, found)
