@@ -40,7 +40,12 @@ def submit(
         tell({"job": number}, as_json)
         return
 
+    heard: list[float] = []
+
     def out(text: str) -> None:
+        if not heard:
+            heard.append(time.monotonic() - begun)
+            console.print(f"job: {number}  (first heard of after {heard[0]:.1f} s)")
         console.print(text, end="", markup=False)
 
     job = cluster.follow(number, out)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raysynth.terminal import Json, Seed, Storage, assignment, display, tell
+from raysynth.terminal import Json, Seed, assignment, display, tell
 
 
 def tune(
@@ -42,7 +42,9 @@ def tune(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     seed: Seed = 0,
-    storage: Storage = "runs",
+    storage: Annotated[
+        str | None, typer.Option(help="Folder for runs, or s3://bucket/key.", show_default="runs")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search settings with Ray Tune and Optuna; leaves the best run, or a front of them."""

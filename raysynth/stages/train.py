@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,19 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     """
     show = watched(show, config.name)
     parse(models.get(config.family).Config, config.model)  # what is wrong there is told at once
+    clock = Clock()
     with claimed(config) as work:
         if run := finish(config.place):
             return run  # its training was over, and stopped in the moment before it was published
         source = staged(config, config.table if table is None else table, work)
         # What files tell without being read is told before Ray starts.
         examined = examine(config, source)
-        own = cluster.connect(config.workers)
-        with cluster.own_errors():
+        with clock.of("Ray"):
+            own = cluster.connect(config.workers)
+        with clock.of("rows"), cluster.own_errors():
             codecs, rows = encode(config, source, work, show, examined)
         cpus = cluster.cpus_per_worker(config.cpus, config.workers, own)
-        return learned(config, codecs, rows, work / CODES, work, cpus, show)
+        return learned(config, codecs, rows, work / CODES, work, cpus, show, clock)
 
 
 def learned(
@@ -79,10 +82,12 @@ def learned(
     work: Place,
     cpus: int,
     show: Show,
+    clock: Clock | None = None,
 ) -> Run:
     """Train on the codes of `rows` rows at `codes`, with checkpoints in `work`, and save the run.
 
-    Each worker has `cpus` cores. Raises `RunError`, `StorageError`.
+    Each worker has `cpus` cores. `clock` has what was spent before, to be told when the workers
+    have started. Raises `RunError`, `StorageError`.
     """
     family = models.get(config.family)
     settings = parse(family.Config, config.model)
@@ -90,7 +95,7 @@ def learned(
     epochs = config.epochs or family.epochs(rows, settings)
     plan = Plan(rows, batch, epochs, config.seed, config.patience)
     with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
-        _fit(config, codecs, plan, codes, work, cpus, phase, show)
+        _fit(config, codecs, plan, codes, work, cpus, phase, show, clock or Clock())
     with show.phase("save", rows) as phase:
         model = build(config, codecs)
         last, best = checkpoint.newest(work / CHECKPOINTS), Best()
@@ -128,6 +133,7 @@ def _fit(
     cpus: int,
     phase: Any,
     show: Show,
+    clock: Clock,
 ) -> None:
     """Train on Ray, to a checkpoint of the last epoch."""
     # Beside this process: what it is told outlives any worker.
@@ -179,7 +185,7 @@ def _fit(
     # On a thread of its own, so that this one can show progress and hear Ctrl-C.
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     with scratch:
-        stopped = _follow(over, board, config, plan, phase, show)
+        stopped = _follow(over, board, config, plan, phase, show, clock)
     if "error" in outcome:
         raise outcome["error"]
     if stopped is not None:
@@ -191,7 +197,13 @@ def _resources(config: TrainConfig, cpus: int) -> dict[str, float]:
 
 
 def _follow(
-    over: threading.Event, board: Any, config: TrainConfig, plan: Plan, phase: Any, show: Show
+    over: threading.Event,
+    board: Any,
+    config: TrainConfig,
+    plan: Plan,
+    phase: Any,
+    show: Show,
+    clock: Clock,
 ) -> int | None:
     """Show what the board says until training ends; the epoch it was stopped at, if it was.
 
@@ -200,12 +212,17 @@ def _follow(
     resumed: int | None = None
     heard: list[str] = []
     stopping = False
+    starting = ExitStack()
+    starting.enter_context(clock.of("workers"))
 
     def show_news() -> dict[str, Any]:
         nonlocal resumed
         news: dict[str, Any] = ray.get(board.read.remote())
         if resumed is None and news["from"] is not None:
             phase.begin(news["from"] * plan.rows)
+            starting.close()
+            parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in clock.seconds.items())
+            show.say(f"training begins after {sum(clock.seconds.values()):.1f} s: {parts}")
             if news["from"]:
                 show.say(f"resuming '{config.name}' from epoch {news['from']} of {plan.epochs}")
             resumed = news["from"]

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from raysynth.remote import Client
@@ -34,7 +35,9 @@ CONFIG: dict[str, Any] = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text(
 # Of one machine: every node has its own, and the object store is not to take a third of memory.
 # A driver looks for the raylet of its machine among all processes it sees: so that a node's own
 # see that node alone, and end with it, each has a process namespace, as a machine would.
-APART = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+APART = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+if os.getuid():
+    APART[1:1] = ["--user", "--map-root-user"]
 ALTERED = {
     "port", "dashboard-port", "metrics-export-port", "object-spilling-directory",
     "autoscaling-config",
@@ -197,6 +200,8 @@ def cluster(
 
     `head` are options of the head's, `more` is for everyone's environment.
     """
+    if shutil.which(APART[0]) is None or subprocess.run([*APART, "true"], check=False).returncode:
+        pytest.skip("no process namespaces here; needs Linux, and the right to make them")
     home = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # socket names end at 107 bytes
     (home / "token").touch(0o600)
     # This process's own: Ray reads it once.

@@ -24,7 +24,7 @@ import pytest
 from raysynth.run import Run
 from tests.server import free
 
-EPOCHS = 240
+EPOCHS = 120
 SENTINEL, NUMBER = "Zq-sentinel", 918273645
 SETTINGS = f"""
 table = "adult.parquet"
@@ -43,6 +43,8 @@ LINES = (
     r"[a-z-]+ +(number|category) +[a-z-]+ +[\d,]+\+? +[\d,]+  .+",
     r"relations, kept in every sampled row:",
     r"  '.+",
+    r"training begins after [\d.]+ s: (Ray [\d.]+ s, )?(rows [\d.]+ s, )?workers [\d.]+ s",
+    r"time of worker 0: [a-z]+ \d+%(, [a-z]+ \d+%)*; \d+ steps of [\d.]+ ms",
     rf"resuming 'story' from epoch \d+ of {EPOCHS}",
     rf"weights: those of epoch {EPOCHS}, the last; no rows were held out to choose by",
     r"stopping after this epoch, with a checkpoint \(once more: at once\) \.\.\.",

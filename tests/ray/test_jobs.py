@@ -6,6 +6,8 @@ One cluster for all, since it takes long to start: each test goes on from what t
 import base64
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,20 @@ def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster) -> None:
     assert pq.read_table(out).num_rows == 1_000
     until(lambda: nodes.run("logs", search).out and _state(nodes, search).is_terminal(), 120)
     assert _state(nodes, search) == "SUCCEEDED", nodes.run("logs", search).out
+    log = (nodes.home / "runs" / "search.log").read_text().splitlines()
+    told = [json.loads(line) for line in log if line.startswith("{")]
+    trials = [one for one in told if one["message"] == "trial"]
+    assert [(one["run"], one["trial"], one["state"]) for one in trials] == [
+        ("search", number, "complete") for number in range(2)
+    ]
+
+
+def test_workers_log_their_epochs_with_the_runs_name(nodes: Cluster) -> None:
+    files = nodes.home.glob("[0-9]/session_2*/logs/train/ray-train-app-worker-*.log")
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    epochs = {one["epoch"] for one in told if one["message"] == "epoch" and one["run"] == "job"}
+    assert epochs == set(range(1, 13))
 
 
 def _state(nodes: Cluster, number: str) -> Any:
@@ -150,6 +166,27 @@ def test_what_is_wrong_ends_with_the_commands_own_code(nodes: Cluster) -> None:
     assert end.code == 2
     assert "error: " in end.err
     assert "tried again" not in end.err
+
+
+def test_a_driver_of_another_python_is_told_so(nodes: Cluster) -> None:
+    script = (
+        "from ray._private import utils\n"
+        "utils.compute_version_info = lambda: ('2.60.0', '3.99.1')\n"
+        "from raysynth.errors import ConfigError\n"
+        "from raysynth.stages import cluster\n"
+        "try: cluster.connect(1)\n"
+        "except ConfigError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=nodes.environment | {"RAY_ADDRESS": f"127.0.0.2:{nodes.gcs}"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert "3.99.1" in done.stdout, done.stderr
+    assert "Expected the cluster's Ray and Python, to the minor release" in done.stdout
 
 
 @pytest.fixture(scope="module")
