@@ -214,7 +214,6 @@ def cluster(
         "PYTHONPATH": str(REPOSITORY),
         "RAY_AUTH_TOKEN_PATH": str(home / "token"),
         "RAY_memory_usage_threshold": "0.98",
-        "RAY_metrics_report_interval_ms": "1000",
         **more,
     }
     for name in ("RAY_ADDRESS", "RAY_TMPDIR"):

@@ -59,8 +59,9 @@ CELL, KEY, MINE = "Planted-Cell-7f31", "planted-key-9c44aa", "planted-client-key
 
 @pytest.fixture(scope="module")
 def nodes(adult: pa.Table) -> Iterator[Cluster]:
-    secrets = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": KEY}
-    with cluster({"data": (2,), "train": (1, 1)}, **secrets) as found:
+    more = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": KEY}
+    more |= {"RAY_metrics_report_interval_ms": "2000"}
+    with cluster({"data": (2,), "train": (1, 1)}, **more) as found:
         people = adult.slice(0, 9_000)
         work = people.column("workclass").to_pylist()
         work[7] = CELL
