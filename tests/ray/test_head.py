@@ -50,6 +50,7 @@ def nodes(redis: tuple[int, str]) -> Iterator[Cluster]:
         yield found
 
 
+@pytest.mark.operate
 def test_rows_are_served_and_a_training_goes_on_while_the_head_is_away(
     nodes: Cluster, small_run: Run
 ) -> None:

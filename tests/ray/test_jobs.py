@@ -87,20 +87,33 @@ def begun(watcher: Prometheus) -> float:
     return time.time()
 
 
+@pytest.fixture(scope="module")
+def story(nodes: Cluster, begun: float) -> dict[str, Any]:
+    """A training that is submitted, submitted again, cancelled, gone on with, submitted again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", MINE)
+        told = {"job": nodes.told("submit", "train", "job.toml")["job"]}
+        told["again"] = nodes.run("submit", "train", "job.toml")
+        checkpoints = nodes.home / "runs" / "job" / "work" / "checkpoints"
+        until(lambda: any(checkpoints.glob("*")), 120)
+        told["cancelled"] = nodes.told("cancel", told["job"])
+        told["listed"] = nodes.told("jobs")["jobs"]
+        told["gone on"] = nodes.run("submit", "train", "job.toml", "--wait", "--json")
+        waited = time.monotonic()
+        told["done"] = nodes.told("submit", "train", "job.toml", "--wait")
+        return told | {"seconds": time.monotonic() - waited}
+
+
 def test_a_training_is_submitted_once_cancelled_and_gone_on_with(
-    nodes: Cluster, begun: float, monkeypatch: pytest.MonkeyPatch
+    nodes: Cluster, story: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", MINE)
-    number = nodes.told("submit", "train", "job.toml")["job"]
-    assert f"{number}: is there already" in nodes.run("submit", "train", "job.toml").err
-    checkpoints = nodes.home / "runs" / "job" / "work" / "checkpoints"
-    until(lambda: any(checkpoints.glob("*")), 120)
-    assert nodes.told("cancel", number)["state"] == "stopped"
-    (listed,) = nodes.told("jobs")["jobs"]
-    assert (listed["job"], listed["state"]) == (number, "stopped")
-    end = nodes.run("submit", "train", "job.toml", "--wait", "--json")
+    number, end = story["job"], story["gone on"]
+    assert f"{number}: is there already" in story["again"].err
+    assert story["cancelled"]["state"] == "stopped"
+    assert [(one["job"], one["state"]) for one in story["listed"]] == [(number, "stopped")]
     assert end.code == 0, end.err
     assert f"{number}: stopped before, and submitted anew" in end.err
+    assert "training begins after" in end.err
     assert "resuming 'job' from epoch" in end.err
     told = json.loads(end.out)
     assert (told["job"], told["state"]) == (f"{number}-2", "succeeded")
@@ -109,12 +122,11 @@ def test_a_training_is_submitted_once_cancelled_and_gone_on_with(
         logged = nodes.run("logs", one).out
         lines = [json.loads(line) for line in logged.splitlines() if line.startswith("{")]
         assert {(line["job"], line.get("run", "job")) for line in lines} == {(one, "job")}
-    waited = time.monotonic()
-    assert nodes.told("submit", "train", "job.toml", "--wait")["state"] == "succeeded"
-    assert time.monotonic() - waited < 30, "nothing is trained twice"
+    assert story["done"]["state"] == "succeeded"
+    assert story["seconds"] < 30, "nothing is trained twice"
 
 
-def test_stages_keep_to_the_nodes_of_their_pool(nodes: Cluster) -> None:
+def test_stages_keep_to_the_nodes_of_their_pool(nodes: Cluster, story: dict[str, Any]) -> None:
     pools = {one["node_id"]: one["labels"]["raysynth/pool"] for one in nodes.listed("nodes")}
     where: dict[str, set[str]] = {}
     for one in (*nodes.listed("tasks"), *nodes.listed("actors")):
@@ -130,7 +142,9 @@ def test_stages_keep_to_the_nodes_of_their_pool(nodes: Cluster) -> None:
     assert len({one["node_id"] for one in workers}) == 2, "one on each"
 
 
-def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster) -> None:
+@pytest.fixture(scope="module")
+def searched(nodes: Cluster, story: dict[str, Any]) -> str:
+    """A search that was submitted, with a sample beside it: its id."""
     search = nodes.told("submit", "tune", "search.toml")["job"]
     out = nodes.home / "sample.parquet"
     words = ["sample", nodes.home / "runs" / "job", "--rows", 1_000, "--out", out]
@@ -138,6 +152,12 @@ def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster) -> None:
     assert pq.read_table(out).num_rows == 1_000
     until(lambda: nodes.run("logs", search).out and _state(nodes, search).is_terminal(), 120)
     assert _state(nodes, search) == "SUCCEEDED", nodes.run("logs", search).out
+    return search
+
+
+@pytest.mark.operate
+def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster, searched: str) -> None:
+    assert len(list((nodes.home / "runs" / "search" / "trials").iterdir())) == 1, "the best"
     log = (nodes.home / "runs" / "search.log").read_text().splitlines()
     told = [json.loads(line) for line in log if line.startswith("{")]
     trials = [one for one in told if one["message"] == "trial"]
@@ -146,7 +166,7 @@ def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster) -> None:
     ]
 
 
-def test_workers_log_their_epochs_with_the_runs_name(nodes: Cluster) -> None:
+def test_workers_log_their_epochs_with_the_runs_name(nodes: Cluster, story: dict[str, Any]) -> None:
     files = nodes.home.glob("[0-9]/session_2*/logs/train/ray-train-app-worker-*.log")
     lines = [line for file in files for line in file.read_text().splitlines()]
     told = [json.loads(line) for line in lines if line.startswith("{")]
@@ -191,7 +211,7 @@ def test_a_driver_of_another_python_is_told_so(nodes: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(nodes: Cluster) -> tuple[str, Client]:
+def served(nodes: Cluster, story: dict[str, Any]) -> tuple[str, Client]:
     """The application of infra/serve.yaml on the cluster: a token, and who has it."""
     run = open_run(nodes.home / "runs" / "job")
     told_of = {"figures": [{"name": "detection", "synthetic": 0.6}]}
@@ -262,9 +282,13 @@ def _called(ip: str, port: int, method: str, token: str | None) -> str:
     return "OK"
 
 
+@pytest.mark.operate
 def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
-    nodes: Cluster, watcher: Prometheus, begun: float, served: tuple[str, Client]
+    watcher: Prometheus, begun: float, searched: str, served: tuple[str, Client]
 ) -> None:
+    assert served[1].table("job", 100).num_rows == 100
+    with pytest.raises(RaysynthError):
+        Client(served[1].url, "another").table("job", 1)
     asked = [(title, query) for title, queries in panels().items() for query in queries]
     asked += list(alerts().items())
     assert len(asked) > 40
@@ -286,6 +310,7 @@ def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
     assert float(rows[0]["values"][-1][1]) == 9_000
 
 
+@pytest.mark.operate
 def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
     nodes: Cluster, watcher: Prometheus, served: tuple[str, Client], tmp_path: Path
 ) -> None:
@@ -327,6 +352,7 @@ def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
 def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
     nodes: Cluster, watcher: Prometheus, served: tuple[str, Client]
 ) -> None:
+    served[1].table("job", 10)
     seen: dict[str, bytes] = {}
     for what in ("jobs", "actors", "tasks", "workers", "nodes", "runtime_envs", "objects"):
         seen[what] = nodes.get(f"/api/v0/{what}?detail=1&limit=10000")

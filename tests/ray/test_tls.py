@@ -21,6 +21,8 @@ import pytest
 from tests import listening
 from tests.server import end, free, until
 
+pytestmark = pytest.mark.operate
+
 ROOT = Path(__file__).parents[2]
 AUTHORITY, NODE, EVERY, IMPATIENT = re.findall(
     r"^```bash\n(.*?)^```", (ROOT / "infra" / "tls.md").read_text(), re.MULTILINE | re.DOTALL
