@@ -65,7 +65,12 @@ def jobs(address: Address = HERE, as_json: Json = False) -> None:
     from raysynth.stages.submit import Cluster
 
     found = Cluster(address).jobs()
-    table = Table("job", "state", "since", "seconds", "command", box=None)
+    table = Table(box=None)
+    # Whole, however narrow the terminal: it is there to be copied.
+    widest = max((len(one.id) for one in found), default=0)
+    table.add_column("job", no_wrap=True, min_width=widest)
+    for name in ("state", "since", "seconds", "command"):
+        table.add_column(name)
     for one in found:
         since = (
             datetime.fromtimestamp(one.begun, UTC).strftime("%Y-%m-%d %H:%M") if one.begun else ""

@@ -15,6 +15,8 @@ from raysynth.run import Run
 from tests.ray.nodes import Cluster, cluster
 from tests.server import free, until
 
+pytestmark = pytest.mark.operate
+
 SETTINGS = """
 table = "{people}"
 storage = "{home}/runs"
@@ -50,7 +52,6 @@ def nodes(redis: tuple[int, str]) -> Iterator[Cluster]:
         yield found
 
 
-@pytest.mark.operate
 def test_rows_are_served_and_a_training_goes_on_while_the_head_is_away(
     nodes: Cluster, small_run: Run
 ) -> None:

@@ -27,6 +27,8 @@ from tests.ray.nodes import Cluster, cluster
 from tests.ray.watcher import GRAFANA_S, Prometheus, alerts, panels, prometheus
 from tests.server import until
 
+pytestmark = pytest.mark.operate
+
 SETTINGS = """
 table = "{home}/people.parquet"
 storage = "{home}/runs"
@@ -155,7 +157,6 @@ def searched(nodes: Cluster, story: dict[str, Any]) -> str:
     return search
 
 
-@pytest.mark.operate
 def test_a_search_and_a_sample_are_jobs_as_well(nodes: Cluster, searched: str) -> None:
     assert len(list((nodes.home / "runs" / "search" / "trials").iterdir())) == 1, "the best"
     log = (nodes.home / "runs" / "search.log").read_text().splitlines()
@@ -282,7 +283,6 @@ def _called(ip: str, port: int, method: str, token: str | None) -> str:
     return "OK"
 
 
-@pytest.mark.operate
 def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
     watcher: Prometheus, begun: float, searched: str, served: tuple[str, Client]
 ) -> None:
@@ -310,7 +310,6 @@ def test_every_query_of_the_dashboard_and_the_alerts_has_had_data(
     assert float(rows[0]["values"][-1][1]) == 9_000
 
 
-@pytest.mark.operate
 def test_the_dashboard_shows_jobs_trainings_and_what_is_read(
     nodes: Cluster, watcher: Prometheus, served: tuple[str, Client], tmp_path: Path
 ) -> None:

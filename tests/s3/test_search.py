@@ -21,7 +21,7 @@ from raysynth.run import open_run
 from raysynth.sampler import Sampler
 from raysynth.storage import Place, write
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.operate]
 
 TRIALS = 4
 COMPLETE = {"op_code": 6, "state": 1}  # Optuna's journal: a trial's state is set, to complete
