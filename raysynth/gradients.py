@@ -1,6 +1,6 @@
 """How long gradients are, by network: whether a generator still learns, or runs away."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +20,10 @@ class Watch:
     due: bool = False
     _seen: dict[str, Tensor] = field(default_factory=dict)
 
-    def see(self, network: str, gradients: list[Tensor]) -> None:
-        """Keep the length of all of them together, where one is due."""
+    def see(self, network: str, weights: list[Tensor]) -> None:
+        """Keep the length of their gradients together, where one is due."""
         if self.due:
-            self._seen[network] = get_total_norm(gradients)
+            self._seen[network] = get_total_norm([w.grad for w in weights if w.grad is not None])
 
     def lengths(self) -> dict[str, float]:
         """Those seen last."""
@@ -39,12 +39,12 @@ def watched(model: nn.Module, optimizers: tuple[Optimizer, ...]) -> Iterator[Wat
     watch, names = Watch(), {w: name.partition(".")[0] for name, w in model.named_parameters()}
     alone = len(optimizers) == 1
 
-    def see(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def seeing(optimizer: Optimizer) -> Callable[[Optimizer, Any, Any], None]:
         weights = [w for group in optimizer.param_groups for w in group["params"]]
         called = "model" if alone else "+".join(sorted({names[w] for w in weights if w in names}))
-        watch.see(called, [w.grad for w in weights if w.grad is not None])
+        return lambda *_: watch.see(called, weights)
 
     with ExitStack() as stack:
         for optimizer in optimizers:
-            stack.callback(optimizer.register_step_pre_hook(see).remove)
+            stack.callback(optimizer.register_step_pre_hook(seeing(optimizer)).remove)
         yield watch
