@@ -90,8 +90,8 @@ class Cluster:
         digest = hashlib.sha256(repr(told).encode())
         for name, data in files.values():
             digest.update(repr((name, data)).encode())
-        number = self._attempt(f"{AHEAD}{words[0]}-{digest.hexdigest()[:12]}", say)
-        if self._find(number) is not None:
+        number, there = self._attempt(f"{AHEAD}{words[0]}-{digest.hexdigest()[:12]}", say)
+        if there:
             return number
         with tempfile.TemporaryDirectory(prefix="raysynth-") as folder:
             for name, data in files.values():
@@ -110,17 +110,19 @@ class Cluster:
                 self._submit(job)
         return number
 
-    def _attempt(self, base: str, say: Say) -> str:
-        """The id of the last attempt at a job, or of the next where that ended and is not done."""
-        attempts = [one for one in self.jobs() if one.id == base or one.id.startswith(f"{base}-")]
+    def _attempt(self, base: str, say: Say) -> tuple[str, bool]:
+        """The id of the last attempt at a job, which is there, or of the next where that failed."""
+        ours = [one for one in self.jobs() if one.id == base or one.id.startswith(f"{base}-")]
+        attempts = {int(one.id[len(base) + 1 :] or 1): one for one in ours}
         if not attempts:
-            return base
-        last = max(attempts, key=lambda one: (len(one.id), one.id))
+            return base, False
+        latest = max(attempts)
+        last = attempts[latest]
         if last.state not in (JobStatus.FAILED, JobStatus.STOPPED):
             say(f"{last.id}: is there already, {last.state.lower()}")
-            return last.id
+            return last.id, True
         say(f"{last.id}: {last.state.lower()} before, and submitted anew")
-        return f"{base}-{len(attempts) + 1}"
+        return f"{base}-{latest + 1}", False
 
     def _where(self) -> dict[str, Any]:
         """Where a command is to run: in the pool for data, where there are pools.
