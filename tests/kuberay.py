@@ -26,6 +26,11 @@ def _core(name: str) -> dict[str, Any]:
     return {"$ref": f"https://kubernetes.io/api/_definitions.json#/$defs/io.k8s.api.{name}"}
 
 
+def _meta(name: str) -> dict[str, Any]:
+    kind = f"io.k8s.apimachinery.pkg.apis.meta.v1.{name}"
+    return {"$ref": f"https://kubernetes.io/api/_definitions.json#/$defs/{kind}"}
+
+
 def _object(required: str = "", **fields: Any) -> dict[str, Any]:
     return {
         "type": "object",
@@ -47,10 +52,7 @@ TEXT, FLAG = {"type": "string"}, {"type": "boolean"}
 COUNT, POSITIVE = {"type": "integer", "minimum": 0}, {"type": "integer", "minimum": 1}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 POD = _core("core.v1.PodTemplateSpec")
-META = {
-    "$ref": "https://kubernetes.io/api/_definitions.json#/$defs/"
-    "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-}
+META = _meta("ObjectMeta")
 CREDENTIAL = _object(value=TEXT, valueFrom=_core("core.v1.EnvVarSource"))
 GROUP = {"resources": TEXTS, "labels": TEXTS, "rayStartParams": TEXTS, "template": POD}
 
@@ -141,10 +143,7 @@ SERVICE = _object(
 )
 MONITOR = _object(
     "selector podMetricsEndpoints",
-    selector={
-        "$ref": "https://kubernetes.io/api/_definitions.json#/$defs/"
-        "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"
-    },
+    selector=_meta("LabelSelector"),
     podTargetLabels=_list(TEXT),
     podMetricsEndpoints=_list(_object("port", port=TEXT, path=TEXT, interval=TEXT)),
 )

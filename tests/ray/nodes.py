@@ -32,12 +32,12 @@ from tests.server import free, until
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
-# Of one machine: every node has its own, and the object store is not to take a third of memory.
 # A driver looks for the raylet of its machine among all processes it sees: so that a node's own
 # see that node alone, and end with it, each has a process namespace, as a machine would.
 APART = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 if os.getuid():
     APART[1:1] = ["--user", "--map-root-user"]
+# Of one machine: every node has its own.
 ALTERED = {
     "port", "dashboard-port", "metrics-export-port", "object-spilling-directory",
     "autoscaling-config",
@@ -135,11 +135,13 @@ class Cluster:
         assert end.code == 0, end.err
         return json.loads(end.out.splitlines()[-1])
 
-    def ask(self, path: str, data: Any = None, **headers: str) -> tuple[int, bytes]:
-        """What the dashboard's interface answers, as it is to who has no token."""
+    def ask(
+        self, path: str, data: Any = None, address: str = "", **headers: str
+    ) -> tuple[int, bytes]:
+        """What the dashboard, or what is at `address`, answers to who has no token."""
         body = None if data is None else json.dumps(data).encode()
         sent = {"Content-Type": "application/json", **headers}
-        asked = urllib.request.Request(f"{self.address}{path}", body, sent)
+        asked = urllib.request.Request(f"{address or self.address}{path}", body, sent)
         if data is not None:
             asked.method = "PUT" if "serve" in path else "POST"
         try:

@@ -246,7 +246,7 @@ def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[str, Clie
         assert status == 403, (path, said)
     agents = [one["driver_agent_http_address"] for one in json.loads(nodes.get("/api/jobs/"))]
     for agent in filter(None, agents):
-        status, _ = _at(agent, nodes, "/api/job_agent/jobs/", job)
+        status, _ = nodes.ask("/api/job_agent/jobs/", job, address=agent)
         assert status in (401, 403), agent
     with pytest.raises(RaysynthError, match="token is unknown"):
         Client(served[1].url, "another").table("job", 1)
@@ -262,14 +262,6 @@ def test_nothing_answers_without_a_token(nodes: Cluster, served: tuple[str, Clie
         assert _called(ip, port, method, nodes.token) in ("OK", "NOT_FOUND"), method
         for token in (None, "another"):
             assert _called(ip, port, method, token) == "UNAUTHENTICATED", (method, token)
-
-
-def _at(address: str, nodes: Cluster, path: str, data: Any) -> tuple[int, bytes]:
-    dashboard, nodes.dashboard = nodes.dashboard, int(address.rpartition(":")[2])
-    try:
-        return nodes.ask(path, data)
-    finally:
-        nodes.dashboard = dashboard
 
 
 def _called(ip: str, port: int, method: str, token: str | None) -> str:
@@ -360,7 +352,7 @@ def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
     for one in json.loads(seen["/api/jobs/"]):
         seen[one["submission_id"]] = nodes.get(f"/api/jobs/{one['submission_id']}/logs")
     for target in watcher.targets():
-        seen[target["scrapeUrl"]] = _at_url(target["scrapeUrl"])
+        _, seen[target["scrapeUrl"]] = nodes.ask("", address=target["scrapeUrl"])
     for file in (*nodes.home.glob("[0-9]*/session_*/logs/**/*"), *nodes.home.glob("**/*.log")):
         if file.is_file():
             seen[str(file)] = file.read_bytes()
@@ -376,11 +368,3 @@ def test_no_secret_and_no_cell_is_in_a_log_a_title_a_metric_or_the_dashboard(
         found = [name for name, text in seen.items() if secret.encode() in text]
         assert not found, (what, found)
     assert b"raysynth-train-" in seen["/api/jobs/"], "what is looked through is what is shown"
-
-
-def _at_url(url: str) -> bytes:
-    import urllib.request
-
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        found: bytes = answer.read()
-        return found
