@@ -470,11 +470,19 @@ def test_a_number_of_rows_below_zero(refused: Refused, run: Path) -> None:
 # -- out ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster is named: what draws rows before it fails would look for it, to count them."""
+    monkeypatch.delenv("RAY_ADDRESS")
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("out", ["o.xlsx", "o", "o.parquet.gz"])
 def test_an_out_file_of_no_known_kind(refused: Refused, run: Path, out: str) -> None:
     refused("sample", run, "--rows", 5, "--out", out, said=("ends in .parquet or .csv", out))
 
 
+@pytest.mark.usefixtures("alone")
 def test_an_out_file_where_none_can_be(refused: Refused, folder: Path, run: Path) -> None:
     (folder / "file").write_text("mine")
     said = "a file is in the way of a folder"
@@ -483,6 +491,7 @@ def test_an_out_file_where_none_can_be(refused: Refused, folder: Path, run: Path
     refused("sample", run, "--rows", 5, "--out", "folder.csv", said="cannot be written")
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("name", ["o.parquet", "o.csv"])
 def test_a_disk_that_fills_up_while_sampling(
     refused: Refused, run: Path, mounted: Callable[[str], Path], name: str
@@ -510,6 +519,31 @@ def test_a_disk_that_fills_up_while_saving_loses_nothing(
     subprocess.run(["mount", "-o", "remount,size=9m", str(place)], check=True)
     assert save_run(config, *facts).rows == small_run.rows
     assert not state.parent.exists()
+
+
+# -- the cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:8265", "127.0.0.1:9"])
+def test_an_address_where_no_cluster_is_stops_who_needs_one(
+    cli: Callable[..., Any], table: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr("raysynth.stages.cluster.PATIENCE_S", 1)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    end = cli("train", table.name, "--epochs", 1)
+    assert end.code == 2, end
+    said = "no Ray cluster answers there; expected the head's HOST:6379"
+    assert f"error: RAY_ADDRESS: {said}" in end.err
+    assert "Traceback" not in end.err.rpartition("error: ")[2]
+
+
+def test_an_address_where_no_cluster_is_stops_nobody_else(
+    cli: Callable[..., Any], folder: Path, run: Path
+) -> None:
+    end = cli("sample", run, "--rows", 5, "--out", "o.csv")
+    assert end.code == 0, end
+    assert "rows are not counted for Prometheus: RAY_ADDRESS" in end.err
+    assert len((folder / "o.csv").read_text().splitlines()) == 6
 
 
 # -- evaluate -------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,12 @@ from ray.data import DataContext
 from raysynth.errors import ConfigError, RaysynthError
 from raysynth.stages import SAYS
 
+PATIENCE_S = 30  # what a head takes to come back
 POOL = "raysynth/pool"  # label of a node: head, data, train or serve
+_NOBODY = (
+    "RAY_ADDRESS: no Ray cluster answers there; expected the head's HOST:6379 from inside its "
+    "network, or 'raysynth submit' with the dashboard's address"
+)
 _MANY: bool = ray_constants.ENABLE_RAY_CLUSTER  # whether Ray by itself joins machines here
 
 
@@ -58,6 +65,7 @@ def connect(workers: int) -> bool:
 
 def _join(**options: Any) -> None:
     """Connect to the cluster that RAY_ADDRESS names. Raises `ConfigError`."""
+    _await(os.environ["RAY_ADDRESS"])
     try:
         ray.init(**options)
     except RuntimeError as error:
@@ -68,11 +76,28 @@ def _join(**options: Any) -> None:
             f"RAY_ADDRESS: {said} Expected the cluster's Ray and Python, to the minor release: use "
             "its image, or 'raysynth submit', for which Python may be another"
         ) from None
-    except ConnectionError:
-        raise ConfigError(
-            "RAY_ADDRESS: no Ray cluster answers there; expected the head's HOST:6379 from inside "
-            "its network, or 'raysynth submit' with the dashboard's address"
-        ) from None
+    except (ConnectionError, ValueError):  # the latter of what is no address
+        raise ConfigError(_NOBODY) from None
+
+
+def _await(address: str) -> None:
+    """Return once `address`, a HOST:PORT, takes connections, or is of another form.
+
+    Ray itself would try for more than five minutes. Raises `ConfigError` after `PATIENCE_S`.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except (OSError, OverflowError):
+            if time.monotonic() > until:
+                raise ConfigError(_NOBODY) from None
+            time.sleep(0.5)
+        else:
+            return
 
 
 def pool(stage: str) -> dict[str, str]:

@@ -57,9 +57,7 @@ def train(config: TrainConfig, table: Table | None = None, show: Show | None = N
     `table` stands in for the path in the settings. Raises `TableError`, `ConfigError`, `RunError`
     (the folder holds a run, or an unfinished one with other settings), `StorageError`.
     """
-    clock = Clock()
-    with clock.of("Ray"):
-        show = watched(show, config.name)
+    clock, show = Clock(), watched(show, config.name)
     parse(models.get(config.family).Config, config.model)  # what is wrong there is told at once
     with claimed(config) as work:
         if run := finish(config.place):
