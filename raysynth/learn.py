@@ -3,8 +3,10 @@
 It knows codes and a model, but no Ray: the same loop runs on a laptop, in each worker of a cluster,
 and on a machine that has no Ray at all.
 
-All randomness of an epoch comes from (seed, epoch, worker), so a run resumed at an epoch goes on as
-if it had never stopped: weights, optimizers and the best weights so far are the whole state.
+All randomness of an epoch comes from (seed, epoch, worker) and, every `STRETCH` steps, begins anew
+from the stretch's number. So a training resumed there, between epochs or inside one, goes on as if
+it had never stopped: weights, optimizers, the best weights and the sums of losses so far are the
+whole state. With another number of workers it goes on at the same step, each drawing anew.
 
 **The best weights.** One row in `HELD` of each window is held out. After an epoch the weights are
 scored on those: by the family's own score where it has one (a likelihood), else by `probe`, which
@@ -26,7 +28,7 @@ Longer than other files: the loop, and the whole state that it goes on from.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,6 +50,7 @@ from raysynth.table import TableCodec
 HELD, MOST_HELD = 20, 5_000
 PROBES = 20
 HALVINGS = 3
+STRETCH = 1_000  # steps between two places inside an epoch where a training can resume
 COLLAPSED = 0.5  # coverage under which, or repeats over which, a generator has few rows to give
 _NOISE, _ORDER, _PROBE = 1, 2, 3
 
@@ -57,8 +60,11 @@ class WindowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def in_order(self, seed: int) -> Iterator[tuple[int, Codes]]:
-        """Every window once, numbered, in an order of its own for each `seed`."""
+    def in_order(self, seed: int, first: int = 0) -> Iterator[tuple[int, Codes]]:
+        """Every window once, numbered, in an order of its own for each `seed`.
+
+        Without reading them, the `first` ones are passed over.
+        """
         ...
 
 
@@ -71,9 +77,10 @@ class Resident:
     def __len__(self) -> int:
         return 1
 
-    def in_order(self, seed: int) -> Iterator[tuple[int, Codes]]:
+    def in_order(self, seed: int, first: int = 0) -> Iterator[tuple[int, Codes]]:
         """The one window."""
-        yield 0, self.codes
+        if not first:
+            yield 0, self.codes
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,19 @@ class Epoch:
     last: bool = False
     alarm: str = ""
     norms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Part:
+    """Where inside an epoch a training is: `steps` taken of it, and the `sums` of their losses."""
+
+    steps: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+
+# Asked at the end of a stretch that ends no epoch, with epochs done and the part of the next: True
+# ends training there.
+Pause = Callable[[int, Part], bool]
 
 
 @dataclass
@@ -171,37 +191,44 @@ def learn(
     best: Best | None = None,
     table: TableCodec | None = None,
     clock: Clock | None = None,
+    part: Part | None = None,
+    pause: Pause | None = None,
 ) -> Iterator[Epoch]:
     """Train from epoch `done` + 1 to the last, giving each epoch when it is over.
 
-    `best` sees the weights that are scored, `clock` where the time goes. Without `table` nothing is
-    probed. Raises `ArithmeticError` where losses stay not finite.
+    Of the first, `part` is over already. `pause` is asked between stretches; `best` sees the
+    weights that are scored, `clock` where the time goes. Without `table` nothing is probed. Raises
+    `ArithmeticError` where losses stay not finite.
     """
-    best, clock = best or Best(), clock or Clock()
+    best, clock, part = best or Best(), clock or Clock(), part or Part()
     parallel.join(model, model.optimizers, clock)
     model.trains_on(plan.rows)
     epoch = done
     with watched(model, model.optimizers) as watch:
-        told = _Told(clock, watch, table is not None)
+        told = _Told(clock, watch, table is not None, pause)
         while not ended(plan, best, epoch):
             epoch += 1
-            losses, held = _epoch(model, layout, draw, windows, plan, epoch, best, told)
+            over = _epoch(model, layout, draw, windows, plan, epoch, part, best, told)
+            if over is None:
+                return
+            (losses, held), part = over, Part()
             if held is not None:
                 with clock.of(PROBE), best.averaged(model):
                     losses |= _measured(model, held, plan, epoch, best, table)
             alarm = _alarm(losses) if epoch > plan.epochs // 2 else ""
             rows = plan.steps * plan.batch * parallel.workers()
-            over = ended(plan, best, epoch)
-            yield Epoch(epoch, rows, losses, over, alarm, watch.lengths())
+            last = ended(plan, best, epoch)
+            yield Epoch(epoch, rows, losses, last, alarm, watch.lengths())
 
 
 @dataclass(frozen=True)
 class _Told:
-    """What an epoch is to tell beside its losses."""
+    """What an epoch is to tell beside its losses, and whom it asks whether to go on."""
 
     clock: Clock
     watch: Watch
     probed: bool
+    pause: Pause | None
 
 
 def _epoch(
@@ -211,23 +238,25 @@ def _epoch(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    part: Part,
     best: Best,
     told: _Told,
-) -> tuple[dict[str, float], Codes | None]:
-    """Mean losses of an epoch, and the last window's rows held out.
+) -> tuple[dict[str, float], Codes | None] | None:
+    """Mean losses of an epoch, and the last window's rows held out; None where training is to end.
 
-    Begun again at half the rate where a loss is not finite; `ArithmeticError` after `HALVINGS`.
+    Begun again after `part`, at half the rate, where a loss is not finite; `ArithmeticError` after
+    `HALVINGS`.
     """
-    device = next(model.parameters()).device
     state = capture(model, epoch - 1, best)
     for _ in range(HALVINGS + 1):
-        sums, held = _steps(model, layout, draw, windows, plan, epoch, best, told)
+        now = Part(min(part.steps, plan.steps - 1), dict(part.sums))
+        held, go_on = _steps(model, layout, draw, windows, plan, epoch, now, best, told)
         with told.clock.of(COMPUTE):
-            losses = {name: float(total) / plan.steps for name, total in sums.items()}
-        if not parallel.agree(not all(map(math.isfinite, losses.values())), device):
-            return losses, held
+            losses = {name: float(total) / plan.steps for name, total in now.sums.items()}
+        if _finite(now, model):
+            return (losses, held) if go_on else None
         pace = model.pace
-        restore(model, state, "the epoch's beginning", best)
+        restore(model, state, "where it was begun", best)
         model.pace = pace / 2
     raise ArithmeticError(
         f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}), nor at {pace:.3g} times "
@@ -242,31 +271,49 @@ def _steps(
     windows: WindowSource,
     plan: Plan,
     epoch: int,
+    part: Part,
     best: Best,
     told: _Told,
-) -> tuple[dict[str, Tensor], Codes | None]:
-    """An epoch's steps: the sum of each loss, and the last window's rows held out."""
+) -> tuple[Codes | None, bool]:
+    """Take an epoch's steps from `part` on, which goes with them.
+
+    Gives the last window's rows held out, and whether to go on; ends early where not, or where a
+    loss is not finite.
+    """
     generator = torch.Generator(next(model.parameters()).device)
     generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE))
-    sums: dict[str, Tensor] = {}
-    taken, held = 0, None
+    held = None
     clock, fewest = told.clock, probe.FEWEST if told.probed else math.inf
-    order = windows.in_order(seed_of(plan.seed, epoch, _ORDER))
-    for turn, (_, whole) in enumerate(clock.over(DATA, order)):
+    ends = [plan.steps * (turn + 1) // len(windows) for turn in range(len(windows))]
+    passed = sum(end <= part.steps for end in ends)
+    order = windows.in_order(seed_of(plan.seed, epoch, _ORDER), passed)
+    for end, (_, whole) in zip(ends[passed:], clock.over(DATA, order), strict=True):
         window, held = _split(whole, 1 if model.scores else fewest)
         window = window if model.chooses else whole
         batches = clock.over(DATA, draw(window, layout, plan.batch, generator))
-        until = plan.steps * (turn + 1) // len(windows)
-        for number in range(taken, until):
+        for number in range(part.steps, end):
+            stretch = number // STRETCH
+            if stretch and number % STRETCH == 0:
+                if not _finite(part, model):
+                    return held, True
+                if told.pause is not None and told.pause(epoch - 1, part):
+                    return held, False
+                generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE, stretch))
             model.at((epoch - 1 + number / plan.steps) / plan.epochs)
             told.watch.due = number == plan.steps - 1
             with clock.of(COMPUTE):
                 for name, loss in model.step(batches, generator).items():
-                    sums[name] = sums[name] + loss if name in sums else loss
+                    part.sums[name] = part.sums[name] + loss if name in part.sums else loss
                 best.move(model, (epoch - 1) * plan.steps + number + 1)
             clock.steps += 1
-        taken = until
-    return sums, held
+            part.steps = number + 1
+    return held, True
+
+
+def _finite(part: Part, model: TableModel) -> bool:
+    """Whether all losses so far are, of every worker."""
+    mine = all(math.isfinite(float(total)) for total in part.sums.values())
+    return not parallel.agree(not mine, next(model.parameters()).device)
 
 
 def _split(window: Codes, fewest: float) -> tuple[Codes, Codes | None]:
@@ -323,9 +370,14 @@ def ended(plan: Plan, best: Best, epoch: int) -> bool:
     return epoch >= plan.epochs or late
 
 
-def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
-    """Weights, optimizers, epoch, best and average weights as safetensors: what resuming needs."""
-    best = best or Best()
+def capture(
+    model: TableModel, epoch: int, best: Best | None = None, part: Part | None = None
+) -> bytes:
+    """What resuming needs, as safetensors.
+
+    Weights, optimizers, epochs that are over and the part of the next, best and average weights.
+    """
+    best, part = best or Best(), part or Part()
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for place, optimizer in enumerate(model.optimizers):
         for weight, state in optimizer.state_dict()["state"].items():
@@ -333,13 +385,21 @@ def capture(model: TableModel, epoch: int, best: Best | None = None) -> bytes:
                 tensors[f"optimizer.{place}.{weight}.{name}"] = tensor
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     tensors |= {f"mean.{name}": tensor for name, tensor in best.mean.items()}
+    tensors |= {f"sum.{name}": tensor for name, tensor in part.sums.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = {"epoch": epoch, "pace": model.pace, "best": best.score, "best_epoch": best.epoch}
+    facts |= {"steps": part.steps}
     return save(tensors, {name: json.dumps(value) for name, value in facts.items()})
 
 
-def restore(model: TableModel, state: bytes, source: str, best: Best | None = None) -> int:
-    """Bring back what `capture` captured, also into `best`; gives its epoch.
+def restore(
+    model: TableModel,
+    state: bytes,
+    source: str,
+    best: Best | None = None,
+    part: Part | None = None,
+) -> int:
+    """Bring back what `capture` captured, also into `best` and `part`; gives its epoch.
 
     `source` is what messages call it.
     """
@@ -349,9 +409,12 @@ def restore(model: TableModel, state: bytes, source: str, best: Best | None = No
     epoch = int(json.loads(facts["epoch"]))
     load_weights(model, _under("model.", tensors), source)
     model.pace = float(json.loads(facts["pace"]))
+    device = next(model.parameters()).device
+    if part is not None:
+        part.steps = int(json.loads(facts["steps"]))
+        part.sums = {name: total.to(device) for name, total in _under("sum.", tensors).items()}
     if best is not None:
         best.score, best.epoch = (json.loads(facts[name]) for name in ("best", "best_epoch"))
-        device = next(model.parameters()).device
         best.weights = _under("best.", tensors)
         best.mean = {name: mean.to(device) for name, mean in _under("mean.", tensors).items()}
     for place, optimizer in enumerate(model.optimizers):

@@ -153,7 +153,7 @@ class Windows:
             self._held = number, self.share.window(self.bounds[number], self.device)
         return self._held[1]
 
-    def in_order(self, seed: int) -> Iterator[tuple[int, Codes]]:
-        """Every window once, in an order of its own for each `seed`."""
-        for number in np.random.default_rng(seed).permutation(len(self)):
+    def in_order(self, seed: int, first: int = 0) -> Iterator[tuple[int, Codes]]:
+        """Every window once, in an order of its own for each `seed`; `first` are passed over."""
+        for number in np.random.default_rng(seed).permutation(len(self))[first:]:
             yield int(number), self[int(number)]

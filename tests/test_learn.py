@@ -12,7 +12,7 @@ from torch import Generator
 from raysynth import draw, parallel
 from raysynth.draw import Batch
 from raysynth.layout import Codes, Layout
-from raysynth.learn import Best, Epoch, Plan, Resident, capture, ended, learn, restore
+from raysynth.learn import Best, Epoch, Part, Plan, Resident, capture, ended, learn, restore
 from raysynth.models import TableModel
 from raysynth.table import TableCodec
 
@@ -33,9 +33,9 @@ class Trace:
     def __len__(self) -> int:
         return self.count
 
-    def in_order(self, seed: int) -> Iterator[tuple[int, Codes]]:
+    def in_order(self, seed: int, first: int = 0) -> Iterator[tuple[int, Codes]]:
         self.orders.append(seed)
-        for number in np.random.default_rng(seed).permutation(self.count):
+        for number in np.random.default_rng(seed).permutation(self.count)[first:]:
             yield int(number), self.codes.take(slice(int(number), None, self.count))
 
     def draw(
@@ -74,8 +74,10 @@ def trace(fitted: Fitted) -> Callable[[int], Trace]:
     return lambda windows: Trace(fitted["mixed"][1], windows)
 
 
-def run(model: TableModel, trace: Trace, layout: Layout, plan: Plan, done: int = 0) -> list[Epoch]:
-    return list(learn(model, layout, trace.draw, trace, plan, done))
+def run(
+    model: TableModel, trace: Trace, layout: Layout, plan: Plan, done: int = 0, **more: Any
+) -> list[Epoch]:
+    return list(learn(model, layout, trace.draw, trace, plan, done, **more))
 
 
 @pytest.mark.parametrize(("rows", "batch", "steps"), [(1_000, 300, 3), (1_000, 5_000, 1)])
@@ -181,6 +183,90 @@ def test_codes_in_memory_are_one_window(fitted: Fitted) -> None:
     assert [(number, window is codes) for number, window in Resident(codes).in_order(3)] == [
         (0, True)
     ]
+    assert not list(Resident(codes).in_order(3, 1))
+
+
+# -- inside an epoch ----------------------------------------------------------------------------
+
+
+class Wandering(Counting):
+    """Its weight depends on every batch and every draw; its loss is the weight."""
+
+    def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, torch.Tensor]:
+        drawn = next(batches).codes.indices.double().mean()
+        self.weight.data += drawn.float() + torch.rand((), generator=generator)
+        return {"loss": self.weight.detach().clone()}
+
+
+@pytest.fixture
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysynth.learn.STRETCH", 2)
+
+
+@pytest.mark.usefixtures("short_stretches")
+@pytest.mark.parametrize("windows", [1, 2, 3, 12])
+@pytest.mark.parametrize("steps", [2, 6, 8])
+def test_a_training_resumes_inside_an_epoch_as_if_it_had_never_stopped(
+    windows: int, steps: int, fitted: Fitted, trace: Callable[[int], Trace]
+) -> None:
+    layout, plan = fitted["mixed"][0].layout, Plan(1_000, 100, epochs=3, seed=0)
+    straight, asked = Wandering(), list[tuple[int, int]]()
+
+    def never(done: int, part: Part) -> bool:
+        asked.append((done, part.steps))
+        return False
+
+    seen = trace(windows)
+    whole = run(straight, seen, layout, plan, pause=never)
+    assert asked == [(done, step) for done in range(3) for step in (2, 4, 6, 8)]
+
+    first, states = Wandering(), list[bytes]()
+
+    def once(done: int, part: Part) -> bool:
+        if (done, part.steps) == (1, steps):
+            states.append(capture(first, done, part=part))
+            return True
+        return False
+
+    assert run(first, trace(windows), layout, plan, pause=once) == whole[:1]
+    second, part, seen = Wandering(), Part(), trace(windows)
+    done = restore(second, states[0], "here", part=part)
+    assert (done, part.steps) == (1, steps)
+    assert run(second, seen, layout, plan, done, part=part, pause=never) == whole[1:]
+    assert second.weight == straight.weight
+    # What comes before is not read again.
+    over = sum(10 * (number + 1) // windows <= steps for number in range(windows))
+    assert len(seen.batches) <= 2 * windows - over
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_a_loss_that_is_not_finite_is_never_kept_inside_an_epoch(
+    fitted: Fitted, trace: Callable[[int], Trace]
+) -> None:
+    """The epoch is taken back at once, to where it was begun."""
+    layout, plan, asked = fitted["mixed"][0].layout, Plan(1_000, 100, 3, 0), list[int]()
+
+    def told(done: int, part: Part) -> bool:
+        asked.extend([done] if done == 1 else [])
+        return False
+
+    model = Diverging()
+    run(model, trace(1), layout, plan, pause=told)
+    assert asked == [1] * 4  # of the last time, when all losses were finite
+    assert [epoch for epoch, *_ in model.begun].count(2) == 2 + 2 + 10
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_with_other_workers_a_training_goes_on_at_the_same_step(
+    fitted: Fitted, trace: Callable[[int], Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an epoch has fewer steps than were taken of it."""
+    layout = fitted["mixed"][0].layout
+    for batch, left in ((100, 4), (200, 1)):
+        model = Counting()
+        plan = Plan(1_000, batch, epochs=1, seed=0)
+        run(model, trace(1), layout, plan, part=Part(6, {"loss": torch.tensor(0.0)}))
+        assert model.steps == left
 
 
 # -- the best weights ---------------------------------------------------------------------------

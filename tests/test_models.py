@@ -10,7 +10,7 @@ from safetensors import safe_open
 from raysynth import models
 from raysynth.config import parse
 from raysynth.errors import ConfigError, RunError
-from raysynth.learn import capture, load_weights, restore
+from raysynth.learn import Part, capture, load_weights, restore
 from raysynth.models import ctgan
 from tests.conftest import SETTINGS
 from tests.training import KINDS, Fitted, Make, Seeded, batches, equal, settings, trained
@@ -114,6 +114,28 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(
         assert bool(kept) == remembered
         for name in one.keys():  # noqa: SIM118
             assert torch.equal(one.get_tensor(name), two.get_tensor(name)), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_resumed_inside_an_epoch_ends_bit_for_bit_where_an_unbroken_one_does(
+    family: str, fitted: Fitted, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysynth.learn.STRETCH", 2)
+    codec, codes = fitted["mixed"]
+    unbroken = trained(make(family, codec), codes, 3)
+    broken, states = make(family, codec), []
+
+    def pause(done: int, part: Part) -> bool:
+        if (done, part.steps) == (1, 2):
+            states.append(capture(broken, done, part=part))
+        return bool(states)
+
+    trained(broken, codes, 3, pause=pause)
+    other, part = make(family, codec, seed=7), Part()
+    done = restore(other, states[0], "here", part=part)
+    trained(other, codes, 3, done, part=part)
+    for name, weights in unbroken.state_dict().items():
+        assert torch.equal(weights, other.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("family", FAMILIES)

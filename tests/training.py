@@ -35,13 +35,18 @@ def batches(family: str, model: TableModel, codes: Codes, rows: int, seed: int) 
 
 
 def trained(
-    model: TableModel, codes: Codes, epochs: int, done: int = 0, until: int | None = None
+    model: TableModel,
+    codes: Codes,
+    epochs: int,
+    done: int = 0,
+    until: int | None = None,
+    **more: Any,
 ) -> TableModel:
-    """`model` after `epochs` epochs on `codes`, or after `until` of them."""
+    """`model` after `epochs` epochs on `codes`, or after `until` of them; `more` is for `learn`."""
     family = type(model).__module__.rpartition(".")[2]
     plan = Plan(codes.rows, batch=200, epochs=epochs, seed=3)
     draw = models.get(family).drawing(model.config)
-    for epoch in learn(model, model.layout, draw, Resident(codes), plan, done):
+    for epoch in learn(model, model.layout, draw, Resident(codes), plan, done, **more):
         if epoch.number == until:
             break
     return model
