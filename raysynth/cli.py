@@ -78,6 +78,10 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step, over all workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training workers.", show_default="1")] = None,
+    min_workers: Annotated[
+        int | None,
+        typer.Option(help="Workers to go on with where nodes are lost.", show_default="all"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance.", show_default="0")] = None,
     drop: Drop = None,
     category: Category = None,
@@ -121,6 +125,7 @@ def train(
         "storage": storage,
         "epochs": epochs,
         "workers": workers,
+        "min_workers": min_workers,
         "seed": seed,
         "least": least,
         "gpu": gpu,

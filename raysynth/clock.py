@@ -46,6 +46,11 @@ class Clock:
                     return
             yield item
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since a part last began or ended."""
+        return time.perf_counter() - self._since
+
     def _turn(self) -> None:
         now = time.perf_counter()
         if self._open:

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -97,7 +98,10 @@ class TrainConfig(BaseModel):
     what a column is where the guess is wrong; `text` what becomes of free text. `relations` are to
     hold beside those that are found, or False for none at all; columns `without_relations` are in
     none that is found. `cpus` are those of
-    one worker; by default a laptop's cores are divided among the workers.
+    one worker; by default a laptop's cores are divided among the workers. Where nodes are lost, as
+    few as `min_workers` go on until there are more. A checkpoint is kept every `checkpoint_s`
+    seconds; a worker in which nothing happens for `stall_s` is hung (longer than a store may be
+    away: `client.PATIENCE_S`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,10 +127,12 @@ class TrainConfig(BaseModel):
     minimum_rows: Count = 100
     modes: Annotated[int, Field(ge=1, le=100)] | None = None  # as many as the family asks for
     workers: Count = 1
+    min_workers: Count | None = None
     cpus: Count | None = None
     gpu: bool = False
     window_mib: Count = 1024
     checkpoint_s: Annotated[float, Field(gt=0)] = 10.0
+    stall_s: Annotated[float, Field(gt=0)] = 300.0
     model: dict[str, Any] = {}
     gate: GateConfig = GateConfig()
 
@@ -134,6 +140,13 @@ class TrainConfig(BaseModel):
     @classmethod
     def _on(cls, value: Any) -> Any:
         return () if value is True else value
+
+    @field_validator("min_workers")
+    @classmethod
+    def _fewest(cls, value: int | None, given: ValidationInfo) -> int | None:
+        if value is not None and value > given.data.get("workers", value):
+            raise ValueError("expected at most as many as workers")
+        return value
 
     @property
     def place(self) -> Place:
@@ -148,7 +161,8 @@ class TrainConfig(BaseModel):
     @property
     def meaning(self) -> dict[str, Any]:
         """What decides the result: all but where and how it is computed, and how it is judged."""
-        apart = {"storage", "workers", "cpus", "gpu", "window_mib", "checkpoint_s", "gate"}
+        apart = {"storage", "workers", "min_workers", "cpus", "gpu", "window_mib", "gate"}
+        apart |= {"checkpoint_s", "stall_s"}
         return self.model_dump(mode="json", exclude=apart)
 
     def to_toml(self) -> str:

@@ -6,7 +6,7 @@ worker or many, with several critic steps, with any loss: wrapping a critic in
 DistributedDataParallel breaks on a gradient penalty's two backward passes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -55,11 +55,16 @@ def average_statistics(model: nn.Module) -> None:
 
 def agree(flag: bool, device: torch.device) -> bool:
     """Whether any worker raised its flag, the same answer on each."""
+    return agreed([flag], device)[0]
+
+
+def agreed(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """What `agree` says of each flag, in one exchange."""
     if workers() == 1:
-        return flag
-    raised = torch.tensor(float(flag), device=device)
+        return list(flags)
+    raised = torch.tensor([float(flag) for flag in flags], device=device)
     dist.all_reduce(raised)
-    return bool(raised.item() > 0)
+    return [bool(count > 0) for count in raised.tolist()]
 
 
 def mean(number: float, device: torch.device) -> float:

@@ -28,7 +28,8 @@ Cli = Callable[..., Any]
 
 OPTIONS = {
     "train": [
-        *("--family", "--name", "--storage", "--epochs", "--batch", "--workers", "--seed"),
+        *("--family", "--name", "--storage", "--epochs", "--batch", "--seed"),
+        *("--workers", "--min-workers"),
         *(
             "--drop",
             "--category",

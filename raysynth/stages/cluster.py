@@ -159,10 +159,11 @@ def own_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 (raised again, by its own name where it has one)
-        raise _own(error) from None
+        raise own(error) from None
 
 
-def _own(error: Exception) -> Exception:
+def own(error: Exception) -> Exception:
+    """The error of ours inside what Ray raised, or that itself."""
     found = [error]
     for outer in found:
         if isinstance(outer, RaysynthError) and not isinstance(outer, ray.exceptions.RayError):

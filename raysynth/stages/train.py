@@ -4,51 +4,51 @@ Everything a training needs to resume lies in `work` inside the run folder (`cla
 command under the same name goes on where the last one stopped; when the run is saved, `work` is
 gone.
 
-Longer than other files: the driver's part of a training, and a worker's.
+**Lost workers.** All begin anew from the last checkpoint, on the nodes there are: as many as
+before, or, with `min_workers`, as many as have room (`room`), and more join when there is. Three
+times, then what made them end is raised, unless training came further meanwhile: it ends only where
+it stays. What was done since the checkpoint, and the wait, is told.
 """
 
 import json
-import logging
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
-import torch
 
-from raysynth import checkpoint, models, parallel
+from raysynth import checkpoint, models
 from raysynth.checkpoint import Checkpoint
-from raysynth.clock import CHECKPOINT, COMMUNICATE, COMPUTE, DATA, Clock, shares
+from raysynth.clock import COMMUNICATE, COMPUTE, DATA, Clock, shares
 from raysynth.config import TrainConfig, parse
-from raysynth.errors import RunError, Stopped, StorageError
+from raysynth.errors import RaysynthError, RunError, Stopped, StorageError
 from raysynth.interrupts import noted
-from raysynth.learn import Best, Epoch, Plan, capture, ended, learn, restore
-from raysynth.models import TableModel
-from raysynth.progress import Show
-from raysynth.run import Run, build, drawing_of, finish, save_run
-from raysynth.shards import Share
-from raysynth.stages import cluster
+from raysynth.learn import Best, Plan, ended, restore
+from raysynth.progress import Phase, Show
+from raysynth.run import Run, build, finish, save_run
+from raysynth.stages import cluster, room, worker
+from raysynth.stages.board import Board
 from raysynth.stages.claim import claimed, staged
 from raysynth.stages.data import CODES, encode, examine
-from raysynth.stages.meters import DETAILS, Training
+from raysynth.stages.meters import DETAILS
 from raysynth.stages.staging import Table
 from raysynth.stages.watch import watched
 from raysynth.storage import Place
 from raysynth.table import TableCodec
 
-CHECKPOINTS = "checkpoints"
 POLL_S = 0.2
 RETRIES = 3
-
-log = logging.getLogger(__name__)
+START_S = 20.0  # in which workers find the room there is
+GROW_S = 20.0  # that workers train for, at least, before more join
+WAIT_S = 60.0  # after which the user is told what training waits for
 
 
 def train(config: TrainConfig, table: Table | None = None, show: Show | None = None) -> Run:
@@ -88,16 +88,13 @@ def learned(
     Each worker has `cpus` cores. `clock` has what was spent before, to be told when the workers
     have started. Raises `RunError`, `StorageError`.
     """
-    family = models.get(config.family)
-    settings = parse(family.Config, config.model)
-    batch = family.batch_rows(max(1, settings.batch // config.workers), settings)
-    epochs = config.epochs or family.epochs(rows, settings)
-    plan = Plan(rows, batch, epochs, config.seed, config.patience)
+    plan = worker.plan_of(config, rows, config.workers)
     with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
-        _fit(config, codecs, plan, codes, work, cpus, phase, show, clock or Clock())
+        follower = _Follower(config, plan, phase, show, clock or Clock())
+        _fit(config, codecs, rows, codes, work, cpus, follower)
     with show.phase("save", rows) as phase:
         model = build(config, codecs)
-        last, best = checkpoint.newest(work / CHECKPOINTS), Best()
+        last, best = checkpoint.newest(work / worker.CHECKPOINTS), Best()
         if last is not None:
             restore(model, last.state, str(work), best)
         if last is None or not ended(plan, best, last.epoch):
@@ -126,47 +123,106 @@ def _kept(best: Best, last: Checkpoint) -> str:
 def _fit(
     config: TrainConfig,
     codecs: TableCodec,
-    plan: Plan,
+    rows: int,
     codes: Place,
     work: Place,
     cpus: int,
-    phase: Any,
-    show: Show,
-    clock: Clock,
+    follower: "_Follower",
 ) -> None:
     """Train on Ray, to a checkpoint of the last epoch."""
     # Beside this process: what it is told outlives any worker.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    board = _Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
-    home = os.environ.get("RAY_TMPDIR", "")
+    board = Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
+    told = {
+        "config": config.model_dump(mode="json"),
+        "codecs": codecs.to_json(),
+        "rows": rows,
+        "codes": codes.text,
+        "work": work.text,
+        "threads": cpus,
+        "board": board,
+    }
+    need, labels = _resources(config, cpus), cluster.pool("train")
+    fewest, failed = config.min_workers or config.workers, 0
+    while not follower.over:
+        workers, before = config.workers, _reached(work)
+        if fewest < config.workers:
+            workers = room.awaited(fewest, config.workers, need, labels, follower.waiting)
+        try:
+            with room.Places(config.workers - workers, need, labels) as more, _waits(config):
+                _attempt(config, told, need, labels, workers, more, follower)
+        except Stopped:
+            raise
+        except Exception as error:
+            failed = failed + 1 if _reached(work) == before else 0
+            if isinstance(cluster.own(error), RaysynthError) or failed > _retries(config):
+                raise
+
+
+def _retries(config: TrainConfig) -> int:
+    """How often training may fail to come further than it was, beyond what Ray tries by itself."""
+    return RETRIES if config.min_workers is not None else 0
+
+
+@contextmanager
+def _waits(config: TrainConfig) -> Iterator[None]:
+    """How long Ray Train waits, which it reads in the environment of who starts it.
+
+    For a worker that the machine has stopped, by itself ten minutes. For room that there was just
+    now, if fewer workers will do, not as long as for an autoscaler.
+    """
+    waits = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(config.stall_s)}
+    if config.min_workers is not None:
+        waits["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_S)
+    before = {name: os.environ.get(name) for name in waits}
+    os.environ |= waits
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
+
+
+def _reached(work: Place) -> checkpoint.Reached | None:
+    last = checkpoint.newest(work / worker.CHECKPOINTS)
+    return last.place if last else None
+
+
+def _attempt(
+    config: TrainConfig,
+    told: dict[str, Any],
+    need: dict[str, float],
+    labels: dict[str, str],
+    workers: int,
+    more: room.Places,
+    follower: "_Follower",
+) -> None:
+    """Have Ray Train train with so many workers, until it is over or `more` could join.
+
+    Where their number may change, it is not for Ray to begin anew.
+    """
+    home, fixed = os.environ.get("RAY_TMPDIR", ""), config.min_workers is None
     scratch = tempfile.TemporaryDirectory(
         prefix="raysynth-",
         dir=home if home and Path(home).is_dir() else None,
         ignore_cleanup_errors=True,
     )
     trainer = ray.train.torch.TorchTrainer(
-        _worker,
-        train_loop_config={
-            "config": config.model_dump(mode="json"),
-            "codecs": codecs.to_json(),
-            "plan": vars(plan),
-            "codes": codes.text,
-            "work": work.text,
-            "threads": cpus,
-            "board": board,
-        },
-        torch_config=ray.train.torch.TorchConfig(timeout_s=300),
+        worker.work,
+        train_loop_config=told,
+        torch_config=ray.train.torch.TorchConfig(timeout_s=config.stall_s),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers,
+            num_workers=workers,
             use_gpu=config.gpu,
-            resources_per_worker=_resources(config, cpus),
-            label_selector=cluster.pool("train") or None,
+            resources_per_worker=need,
+            label_selector=labels or None,
         ),
         run_config=ray.train.RunConfig(
             name=config.name,
             storage_path=scratch.name,  # for what Ray notes of its own: checkpoints are ours
             failure_config=ray.train.FailureConfig(
-                max_failures=RETRIES, controller_failure_limit=3
+                max_failures=RETRIES if fixed else 0, controller_failure_limit=RETRIES
             ),
             logging_config=ray.train.LoggingConfig("ERROR"),
         ),
@@ -184,7 +240,7 @@ def _fit(
     # On a thread of its own, so that this one can show progress and hear Ctrl-C.
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     with scratch:
-        stopped = _follow(over, board, config, plan, phase, show, clock)
+        stopped = follower.follow(over, told["board"], more)
     if "error" in outcome:
         raise outcome["error"]
     if stopped is not None:
@@ -195,57 +251,117 @@ def _resources(config: TrainConfig, cpus: int) -> dict[str, float]:
     return {"CPU": cpus, **({"GPU": 1} if config.gpu else {})}
 
 
-def _follow(
-    over: threading.Event,
-    board: Any,
-    config: TrainConfig,
-    plan: Plan,
-    phase: Any,
-    show: Show,
-    clock: Clock,
-) -> int | None:
-    """Show what the board says until training ends; the epoch it was stopped at, if it was.
+@dataclass
+class _Follower:
+    """Shows what the board says, and tells it when to stop."""
 
-    An event tells the end: `Thread.join` that Ctrl-C interrupts takes the thread for ended.
-    """
-    resumed: int | None = None
-    heard: list[str] = []
-    stopping = False
-    starting = ExitStack()
-    starting.enter_context(clock.of("workers"))
+    config: TrainConfig
+    plan: Plan
+    phase: Phase
+    show: Show
+    clock: Clock
+    over: bool = False
+    _attempts: int = 0
+    _heard: list[str] = field(default_factory=list)
+    _lost_s: float = 0.0
+    _told: bool = False
 
-    def show_news() -> dict[str, Any]:
-        nonlocal resumed
-        news: dict[str, Any] = ray.get(board.read.remote())
-        if resumed is None and news["from"] is not None:
-            phase.begin(news["from"] * plan.rows)
-            starting.close()
-            parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in clock.seconds.items())
-            show.say(f"training begins after {sum(clock.seconds.values()):.1f} s: {parts}")
-            if news["from"]:
-                show.say(f"resuming '{config.name}' from epoch {news['from']} of {plan.epochs}")
-            resumed = news["from"]
-        if news["epoch"]:
-            phase.at(news["epoch"] * plan.rows, _progress(news, plan))
-        unheard = news["alarms"][len(heard) :]
-        heard.extend(unheard)
-        list(map(show.say, unheard))
-        return news
+    def follow(self, over: threading.Event, board: Any, more: room.Places) -> int | None:
+        """Until workers have ended; the epoch training was stopped at, if the user did.
 
-    with noted() as asked:
-        while not over.wait(POLL_S):
-            show_news()
-            if asked and not stopping:
-                stopping = True
-                show.say("stopping after this epoch, with a checkpoint (once more: at once) ...")
-                board.stop.remote()
-    news = show_news()  # also where training was over before it was ever asked for
-    if news["failed"]:
-        raise StorageError(news["failed"])
-    phase.at(news["epoch"] * plan.rows, f"epoch {news['epoch']}/{plan.epochs}")
-    if news["seconds"]:
-        show.say(f"time of worker 0: {shares(news['seconds'])}; {_pace(news)}")
-    return news["epoch"] if stopping else None
+        Where `more` workers could join, training is stopped at its next place, for another attempt
+        to go on from. An event tells the end: `Thread.join` that Ctrl-C interrupts takes the thread
+        for ended.
+        """
+        stopping = growing = False
+        called, begun = time.monotonic(), 0.0
+        ray.get(board.go_on.remote())
+        with ExitStack() as starting, noted() as asked:
+            starting.enter_context(self.clock.of("workers"))
+            while not over.wait(POLL_S):
+                news = ray.get(board.read.remote())
+                if len(news["attempts"]) > self._attempts:
+                    starting.close()
+                    begun = time.monotonic()
+                    more.ask()  # not before, or it would take the room of those that begin
+                elif not begun:
+                    self.waiting(time.monotonic() - called)
+                self._tell(news)
+                if asked and not stopping:
+                    stopping = True
+                    self.show.say(
+                        "stopping after this epoch, with a checkpoint (once more: at once) ..."
+                    )
+                    board.stop.remote()
+                old = begun and time.monotonic() - begun > GROW_S
+                if old and not growing and more.ready:
+                    growing = True
+                    self.show.say("there is room for more workers: going on with them ...")
+                    board.stop.remote()
+        news = ray.get(board.read.remote())
+        self._tell(news)  # also where training was over before it was ever asked for
+        if news["failed"]:
+            raise StorageError(news["failed"])
+        self.over = news["over"]
+        if self.over or stopping:
+            self._tell_end(news)
+        return news["epoch"] if stopping else None
+
+    def _tell_end(self, news: Mapping[str, Any]) -> None:
+        self.phase.at(self._rows(news), f"epoch {news['epoch']}/{self.plan.epochs}")
+        if news["seconds"]:
+            self.show.say(f"time of worker 0: {shares(news['seconds'])}; {_pace(news)}")
+        if self._lost_s:
+            times = self._attempts - 1
+            self.show.say(
+                f"begun anew {times} time{'s' if times > 1 else ''}: {self._lost_s:.1f} s of work "
+                "done again and of waiting"
+            )
+
+    def waiting(self, seconds: float) -> None:
+        """No worker has begun for so long."""
+        if seconds < WAIT_S or self._told:
+            return
+        self._told = True
+        pool = ", ".join(f"{key}={value}" for key, value in cluster.pool("train").items())
+        where = f"nodes labelled {pool}" if pool else "nodes"
+        self.show.say(
+            f"waiting for {where} with room for workers ({self.config.min_workers or 'all'} of "
+            f"{self.config.workers}): see the cluster's dashboard, or ask for fewer"
+        )
+
+    def _tell(self, news: Mapping[str, Any]) -> None:
+        """Show what is new."""
+        for attempt in news["attempts"][self._attempts :]:
+            self._begun(attempt)
+        if news["epoch"] or news["share"]:
+            self.phase.at(self._rows(news), _progress(news, self.plan))
+        unheard = news["alarms"][len(self._heard) :]
+        self._heard.extend(unheard)
+        list(map(self.show.say, unheard))
+
+    def _begun(self, attempt: Mapping[str, Any]) -> None:
+        """Workers have begun."""
+        epoch, share = attempt["reached"][0], attempt["share"]
+        where = f"epoch {epoch} of {self.plan.epochs}"
+        where += f" and {share:.0%} of the next" if share else ""
+        if self._attempts == 0:
+            self.phase.begin(int((epoch + share) * self.plan.rows))
+            spent = self.clock.seconds
+            parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in spent.items())
+            self.show.say(f"training begins after {sum(spent.values()):.1f} s: {parts}")
+            if epoch or share:
+                self.show.say(f"resuming '{self.config.name}' from {where}")
+        else:
+            self._lost_s += attempt["lost_s"]
+            self.show.say(
+                f"workers were lost or joined: {attempt['workers']} go on from {where}, "
+                f"{attempt['lost_s']:.1f} s after it was reached"
+            )
+        self._attempts += 1
+
+    def _rows(self, news: Mapping[str, Any]) -> int:
+        return int((news["epoch"] + news["share"]) * self.plan.rows)
 
 
 def _pace(news: Mapping[str, Any]) -> str:
@@ -258,130 +374,3 @@ def _progress(news: Mapping[str, Any], plan: Plan) -> str:
     shown = {name: loss for name, loss in news["losses"].items() if name not in DETAILS}
     notes = "  ".join(f"{name} {loss:+.2f}" for name, loss in shown.items())
     return f"epoch {news['epoch']}/{plan.epochs}  {notes}"
-
-
-@ray.remote(num_cpus=0)
-class _Board:
-    """Where worker 0 writes how far it is, and the driver that it should stop."""
-
-    def __init__(self) -> None:
-        self.news: dict[str, Any] = {
-            "from": None,
-            "epoch": 0,
-            "losses": {},
-            "alarms": [],
-            "failed": "",
-            "seconds": {},
-            "steps": 0,
-        }
-        self.stopping = False
-
-    def post(self, **news: Any) -> bool:
-        """Take news; True asks to stop."""
-        self.news |= news
-        return self.stopping
-
-    def read(self) -> dict[str, Any]:
-        """The latest news."""
-        return self.news
-
-    def stop(self) -> None:
-        """Ask to stop."""
-        self.stopping = True
-
-
-def _worker(settings: dict[str, Any]) -> None:
-    """One worker's training, on the rows of its share."""
-    torch.set_num_threads(settings["threads"])
-    config = TrainConfig(**settings["config"])
-    codecs = TableCodec.from_json(settings["codecs"])
-    device = ray.train.torch.get_device()
-    model = build(config, codecs, device)
-    work = Place.of(settings["work"])
-    best = Best()
-    done, losses = _resume(model, best, work / CHECKPOINTS, device)
-    if parallel.rank() == 0:
-        ray.get(settings["board"].post.remote(**{"from": done, "epoch": done}))
-    share = Share(
-        Place.of(settings["codes"]),
-        codecs.layout,
-        parallel.rank(),
-        parallel.workers(),
-        config.window_mib * 2**20,
-    )
-    plan, clock = Plan(**settings["plan"]), Clock()
-    windows, draw = share.windows(device), drawing_of(config)
-    epochs = learn(model, codecs.layout, draw, windows, plan, done, best, codecs, clock)
-    with Training(config.name, parallel.rank(), plan, clock) as meters:
-        _work(epochs, settings["board"], _Kept(work, model, best, losses, meters), config, clock)
-
-
-def _work(
-    epochs: Iterator[Epoch], board: Any, kept: "_Kept", config: TrainConfig, clock: Clock
-) -> None:
-    """Train until it is over or asked to stop, telling the board, with checkpoints."""
-    device = ray.train.torch.get_device()
-    saved = time.monotonic()
-    shown: dict[str, float] = {}
-    alarms: list[str] = []
-    for epoch in epochs:
-        stop = late = False
-        if parallel.rank() == 0:
-            told = {"epoch": epoch.number, "rows": epoch.rows, **epoch.losses}
-            kept.losses.append(json.dumps(told))
-            kept.meters.epoch(epoch)
-            log.info("epoch", extra={"run": config.name, **told})
-            shown |= epoch.losses  # of a probe, the last one's
-            alarms += [epoch.alarm] if epoch.alarm and not alarms else []
-            news = {"epoch": epoch.number, "losses": shown, "alarms": alarms}
-            news |= {"seconds": dict(clock.seconds), "steps": clock.steps}
-            stop = ray.get(board.post.remote(**news))
-            late = time.monotonic() - saved > config.checkpoint_s or epoch.last
-        stop = parallel.agree(stop, device)
-        if parallel.agree(late, device) or stop:
-            with clock.of(CHECKPOINT):
-                stop = not kept.save(epoch.number, board) or stop
-            saved = time.monotonic()
-        if stop:
-            return
-
-
-def _resume(model: Any, best: Best, folder: Place, device: torch.device) -> tuple[int, list[str]]:
-    """Go on from the checkpoint that worker 0 takes: the epoch, and the losses up to it."""
-    found = checkpoint.newest(folder) if parallel.rank() == 0 else None
-    done = parallel.of_first(found.epoch if found else 0, device)
-    if done == 0:
-        return 0, []
-    found = found or checkpoint.load(folder, done)
-    restore(model, found.state, str(folder), best)
-    return done, found.losses.splitlines()
-
-
-@dataclass
-class _Kept:
-    """What a checkpoint keeps, and where."""
-
-    work: Place
-    model: TableModel
-    best: Best
-    losses: list[str]
-    meters: Training
-
-    def save(self, epoch: int, board: Any) -> bool:
-        """Keep one, every worker coming here with its statistics; whether that succeeded.
-
-        Where it did not, the board has why, and training is to end: tried again at once, it would
-        only fail again, and from the checkpoint before it nothing is lost.
-        """
-        parallel.average_statistics(self.model)
-        failed = False
-        if parallel.rank() == 0:
-            text = "".join(f"{line}\n" for line in self.losses)
-            try:
-                state = capture(self.model, epoch, self.best)
-                checkpoint.save(self.work / CHECKPOINTS, Checkpoint(epoch, state, text))
-                self.meters.kept()
-            except StorageError as error:
-                ray.get(board.post.remote(failed=f"a checkpoint cannot be kept: {error}"))
-                failed = True
-        return not parallel.agree(failed, ray.train.torch.get_device())

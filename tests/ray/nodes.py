@@ -186,12 +186,41 @@ class Cluster:
         until(running, 120)
         return secret, Client(f"http://127.0.0.1:{port}", secret)
 
+    def kill(self, number: int) -> None:
+        """Kill a node, and with it all of its processes."""
+        self.nodes[number].kill()
+        self.nodes[number].wait(30)
+
+    def processes(self, title: str) -> dict[int, int]:
+        """Processes whose title has `title` in it, and the number of the node that each is of."""
+        homes = {number: _space(node.pid, "pid_for_children") for number, node in self._alive()}
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                titled = title in (entry / "cmdline").read_text(errors="replace")
+            except OSError:  # it has ended
+                continue
+            space = _space(int(entry.name)) if titled else ""
+            found |= {int(entry.name): number for number, home in homes.items() if space == home}
+        return found
+
+    def _alive(self) -> "list[tuple[int, subprocess.Popen[bytes]]]":
+        return [(number, node) for number, node in enumerate(self.nodes) if node.poll() is None]
+
     def end(self) -> None:
         """Kill every node, and with it all of its processes."""
         for node in self.nodes:
             node.kill()
         for node in self.nodes:
             node.wait(30)
+
+
+def _space(pid: int, name: str = "pid") -> str:
+    """The process namespace of a process, or none of one that has ended."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/{name}").readlink())
+    except OSError:
+        return ""
 
 
 @contextmanager
