@@ -1,4 +1,7 @@
-"""How long gradients are, by network: whether a generator still learns, or runs away."""
+"""Gradients at the moment of a step: how long they are, by network, and where they are cut.
+
+Their length tells whether a generator still learns, or runs away.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +15,7 @@ from torch.optim import Optimizer
 
 @dataclass
 class Watch:
-    """Lengths of gradients by network, seen in the steps before which it is `due`.
+    """Lengths of gradients by network, seen in the steps for which it is `due`.
 
     Only there: a length takes a pass over all weights, and reading it makes the host wait.
     """
@@ -32,7 +35,7 @@ class Watch:
 
 @contextmanager
 def watched(model: nn.Module, optimizers: tuple[Optimizer, ...]) -> Iterator[Watch]:
-    """Watch the gradients that optimizers step by, averaged over workers as they are by then.
+    """Watch the gradients that optimizers step by, averaged over workers and cut.
 
     A network is called by the model's own name for it; those that all step together are "model".
     """
@@ -46,5 +49,23 @@ def watched(model: nn.Module, optimizers: tuple[Optimizer, ...]) -> Iterator[Wat
 
     with ExitStack() as stack:
         for optimizer in optimizers:
-            stack.callback(optimizer.register_step_pre_hook(seeing(optimizer)).remove)
+            stack.callback(optimizer.register_step_post_hook(seeing(optimizer)).remove)
         yield watch
+
+
+def step_cut(optimizer: Optimizer, cut: Callable[[list[Tensor]], Any]) -> None:
+    """Step by gradients that `cut`, given the weights, makes shorter.
+
+    It is called last, when workers have averaged them: the mean of gradients that each worker has
+    cut by itself is not the cut gradient of all their rows.
+    """
+    weights = [w for group in optimizer.param_groups for w in group["params"]]
+
+    def last(*_: Any) -> None:
+        cut(weights)
+
+    hook = optimizer.register_step_pre_hook(last)
+    try:
+        optimizer.step()
+    finally:
+        hook.remove()

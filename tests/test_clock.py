@@ -87,7 +87,9 @@ def test_a_training_tells_where_its_time_goes_and_how_many_steps_it_took(fitted:
     assert set(told.seconds) == {DATA, COMPUTE}, "too few rows to probe with"
     assert [set(one) for one in norms] == [{"generator", "critic"}] * 2
     assert all(length > 0 for one in norms for length in one.values())
-    assert not any(optimizer._optimizer_step_pre_hooks for optimizer in model.optimizers)
+    for optimizer in model.optimizers:
+        assert not optimizer._optimizer_step_pre_hooks
+        assert not optimizer._optimizer_step_post_hooks
 
 
 def test_lengths_are_those_of_the_gradients_a_network_steps_by() -> None:

@@ -37,6 +37,7 @@ from torch.optim import AdamW, Optimizer
 from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.errors import GivenError
+from raysynth.gradients import step_cut
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import FEATURES, drawn, log_density, waves
@@ -220,8 +221,7 @@ class Model(TableModel):
         (optimizer,) = self.optimizers
         optimizer.zero_grad(set_to_none=True)
         bits.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters(), self.config.clip)
-        optimizer.step()
+        step_cut(optimizer, lambda weights: nn.utils.clip_grad_norm_(weights, self.config.clip))
         return {"bits": bits.detach()}
 
     def ahead(self, rows: int, generator: torch.Generator) -> Tensor:

@@ -57,6 +57,7 @@ from torch.optim import Adam, Optimizer
 from raysynth import draw
 from raysynth.adversary import Average, Critic, outscored, steepness
 from raysynth.draw import Batch, Draw
+from raysynth.gradients import step_cut
 from raysynth.layout import Bounds, Codes, Layout, Span
 from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import gumbel, hush_scalars, pick
@@ -389,23 +390,22 @@ class Model(TableModel):
         fake = self.generator(self._noise(len(real), generator), None, self._noisy(generator))
         self.discriminator.requires_grad_(False)
         losses = self.generator_losses(real, fake, generator)
-        self._update(maker, self.generator, losses["generator"] + losses["divergence"])
+        self._update(maker, losses["generator"] + losses["divergence"])
         self.discriminator.requires_grad_(True)
         if self.relativistic:
             losses |= self.critic_losses(real, fake.detach(), generator)
-            self._update(judge, self.discriminator, losses["discriminator"] + losses["penalty"])
+            self._update(judge, losses["discriminator"] + losses["penalty"])
         else:
             losses["discriminator"] = self.discriminator_loss(real, fake.detach(), generator)
-            self._update(judge, self.discriminator, losses["discriminator"])
+            self._update(judge, losses["discriminator"])
         if self.average is not None:
             self.average.move(self.generator)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _update(self, optimizer: Optimizer, network: nn.Module, loss: Tensor) -> None:
+    def _update(self, optimizer: Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_value_(network.parameters(), self.config.clip)
-        optimizer.step()
+        step_cut(optimizer, lambda weights: nn.utils.clip_grad_value_(weights, self.config.clip))
 
     def real(self, codes: Codes, generator: torch.Generator) -> Tensor:
         """Real dense rows (B, W): one-hots with noise up to `blur` in every cell, summing to 1."""
