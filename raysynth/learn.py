@@ -288,7 +288,7 @@ def _steps(
     passed = sum(end <= part.steps for end in ends)
     order = windows.in_order(seed_of(plan.seed, epoch, _ORDER), passed)
     for end, (_, whole) in zip(ends[passed:], clock.over(DATA, order), strict=True):
-        window, held = _split(whole, 1 if model.scores else fewest)
+        window, held = _split(whole, 1 if model.scores else fewest, generator.device)
         window = window if model.chooses else whole
         batches = clock.over(DATA, draw(window, layout, plan.batch, generator))
         for number in range(part.steps, end):
@@ -316,9 +316,12 @@ def _finite(part: Part, model: TableModel) -> bool:
     return not parallel.agree(not mine, next(model.parameters()).device)
 
 
-def _split(window: Codes, fewest: float) -> tuple[Codes, Codes | None]:
-    """A window's rows to train on, and its last ones, held out; rows lie in no order."""
-    held = min(window.rows // HELD, MOST_HELD)
+def _split(window: Codes, fewest: float, device: torch.device) -> tuple[Codes, Codes | None]:
+    """A window's rows to train on, and its last ones, held out; rows lie in no order.
+
+    As many on every worker, whose windows differ by a row: what follows is done by all or by none.
+    """
+    held = parallel.least(min(window.rows // HELD, MOST_HELD), device)
     if held < fewest:
         return window, None
     return window.take(slice(0, -held)), window.take(slice(-held, None))

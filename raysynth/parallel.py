@@ -76,6 +76,15 @@ def mean(number: float, device: torch.device) -> float:
     return total.item() / workers()
 
 
+def least(number: int, device: torch.device) -> int:
+    """The smallest of the workers' numbers, the same on each."""
+    if workers() == 1:
+        return number
+    found = torch.tensor(number, dtype=torch.int64, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return int(found.item())
+
+
 def of_first(number: int, device: torch.device) -> int:
     """Worker 0's number, on each."""
     if workers() == 1:
