@@ -212,6 +212,7 @@ def learn(
             if over is None:
                 return
             (losses, held), part = over, Part()
+            parallel.average_statistics(model, clock)
             if held is not None:
                 with clock.of(PROBE), best.averaged(model):
                     losses |= _measured(model, held, plan, epoch, best, table)

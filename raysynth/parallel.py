@@ -43,14 +43,15 @@ def join(model: nn.Module, optimizers: Iterable[Optimizer], clock: Clock | None 
         optimizer.register_step_pre_hook(average)
 
 
-def average_statistics(model: nn.Module) -> None:
-    """Average what each worker counted for itself: the running statistics of batch norm."""
+def average_statistics(model: nn.Module, clock: Clock | None = None) -> None:
+    """Average what each worker counted for itself, by `clock`: batch norm's running statistics."""
     if workers() == 1:
         return
-    for name, tensor in model.state_dict().items():
-        if name.endswith(("running_mean", "running_var")):
-            dist.all_reduce(tensor)
-            tensor.div_(workers())
+    with (clock or Clock()).of(COMMUNICATE):
+        for name, tensor in model.state_dict().items():
+            if name.endswith(("running_mean", "running_var")):
+                dist.all_reduce(tensor)
+                tensor.div_(workers())
 
 
 def agree(flag: bool, device: torch.device) -> bool:

@@ -202,13 +202,12 @@ class _Desk:
         return bool(news)
 
     def _keep(self, done: int, part: Part, wait: bool) -> bool:
-        """Keep a checkpoint, every worker coming here with its statistics; whether it could be.
+        """Keep a checkpoint, every worker coming here; whether it could be.
 
         Where it, or the one before it, could not, the board has why, and training is to end: tried
         again at once, it would only fail again, and from the last one that is whole nothing is
         lost.
         """
-        parallel.average_statistics(self.model)
         failed = False
         self._kept = time.monotonic()
         if parallel.rank() == 0:
