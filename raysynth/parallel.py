@@ -4,6 +4,13 @@ Weights are broadcast once; before each optimizer step that optimizer's gradient
 the workers in one flat all-reduce, missing gradients counting as zero. It is the same with one
 worker or many, with several critic steps, with any loss: wrapping a critic in
 DistributedDataParallel breaks on a gradient penalty's two backward passes.
+
+The batch of the settings is that of all workers, split over them, so learning rates are the same
+for any number of workers. What does not divide is left out: of 500 rows in packs of 10, four
+workers take 120 each. At least one row or pack each is taken, so very many workers take more.
+
+What is of a batch as a whole is of each worker's own rows: batch norm, of which the running
+statistics are averaged after each epoch, table-GAN's information, TGAN's diversity and divergence.
 """
 
 from collections.abc import Iterable, Sequence
