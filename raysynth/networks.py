@@ -66,9 +66,9 @@ def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:
 
     The inverse of the span's cumulative distribution at one uniform number: a third of the work of
     an argmax over Gumbel noise, which takes two logarithms a category. An argmax without noise
-    would never draw a rare category. On the transpose, as in `soften`.
+    would never draw a rare category. On the transpose, as in `soften`, and a copy of it.
     """
-    values = logits.t().contiguous()
+    values = logits.t().clone(memory_format=torch.contiguous_format)
     for span in layout.choices:
         if span.pooled is not None:
             values[span.start + span.pooled] = -torch.inf

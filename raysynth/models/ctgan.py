@@ -47,7 +47,7 @@ Shapes: B rows, P packs, W dense width, C categories of all category spans, Z no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -171,7 +171,10 @@ class Generator(nn.Module):
     """Noise and a condition to logits, by residual layers.
 
     The condition is one-hot, so what it adds to each layer is looked up, not multiplied: the same
-    sum as a fully connected layer over [noise, condition], a fifth fewer operations on Adult.
+    sum as a fully connected layer over [noise, condition], a fifth fewer operations on Adult. A
+    layer's sources (the noise, and every layer before) are not concatenated either, but their
+    products added: so no gradient of the noise is worked out. Logits lie as `networks.soften` takes
+    them, span by span.
     """
 
     def __init__(self, given_width: int, out_width: int, config: Config) -> None:
@@ -195,15 +198,26 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """Logits (B, W) from noise (B, Z) and conditions (B,)."""
-        added: Sequence[Tensor | None] = [None] * len(self.widths)
+        added = [cast("Tensor", layer.bias)[None] for layer in self.layers]
         if self.given is not None:
-            added = self.given(given).split(self.widths, dim=1)
-        hidden = noise
-        for layer, norm, extra in zip(self.layers, self.norms, added[:-1], strict=False):
-            before = layer(hidden) if extra is None else layer(hidden) + extra
-            hidden = torch.cat([torch.relu(norm(before)), hidden], dim=1)
-        logits: Tensor = self.layers[-1](hidden)
-        return logits if added[-1] is None else logits + added[-1]
+            extras = self.given(given).split(self.widths, dim=1)
+            added = [bias + extra for bias, extra in zip(added, extras, strict=True)]
+        sources = [noise]
+        for layer, norm, extra in zip(self.layers, self.norms, added, strict=False):
+            before = extra
+            for source, weight in _parts(layer, sources):
+                before = torch.addmm(before, source, weight.t())
+            sources.insert(0, torch.relu(norm(before)))
+        logits = added[-1].t()
+        for source, weight in _parts(self.layers[-1], sources):
+            logits = torch.addmm(logits, weight, source.t())
+        return logits.t()
+
+
+def _parts(layer: nn.Module, sources: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each of a layer's sources (B, n) with its share of the weights (out, n)."""
+    sizes = [source.shape[1] for source in sources]
+    return zip(sources, torch.split(cast("Tensor", layer.weight), sizes, dim=1), strict=True)
 
 
 class Model(TableModel):
@@ -323,11 +337,11 @@ class Model(TableModel):
     def _missed(self, logits: Tensor, given: Tensor) -> Tensor:
         """Cross entropy (a mean over B) of the asked category within its column's logits."""
         column = self.column[given]
-        places = torch.arange(int(self.marginals.shape[1]), device=logits.device)
-        inside = places < self.sizes[column, None]
-        places = torch.where(inside, self.starts[column, None] + places, 0)
-        block = logits.gather(1, places).masked_fill(~inside, -torch.inf)
-        return functional.cross_entropy(block, given - self.offsets[column])
+        places = torch.arange(int(self.marginals.shape[1]), device=logits.device)[:, None]
+        inside = places < self.sizes[column]
+        places = torch.where(inside, self.starts[column] + places, 0)
+        block = logits.t().gather(0, places).masked_fill(~inside, -torch.inf)
+        return functional.cross_entropy(block.t(), given - self.offsets[column])
 
     def _pack(self, rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // self.config.pack, -1)
