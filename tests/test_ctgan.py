@@ -118,17 +118,17 @@ def test_sampling_conditions_follow_the_true_marginals(
 
 
 class Seen:
-    """What the critic is shown, call by call."""
+    """What a method of the critic is shown first, call by call."""
 
-    def __init__(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, model: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[Tensor] = []
-        forward = model.critic.forward
+        plain = getattr(model.critic, method)
 
         def spy(rows: Tensor, *rest: Any) -> Any:
             self.rows.append(rows.detach())
-            return forward(rows, *rest)
+            return plain(rows, *rest)
 
-        monkeypatch.setattr(model.critic, "forward", spy)
+        monkeypatch.setattr(model.critic, method, spy)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,30 +138,37 @@ def test_every_fake_the_critic_sees_is_activated(
     """In the critic's step and the generator's, with and without category columns (check 4)."""
     codec, codes = fitted[kind]
     model = make("ctgan", codec, pack=3)
-    seen, batch = Seen(model, monkeypatch), batch_of(model, codes, 60)
+    seen, batch = Seen(model, "entered", monkeypatch), batch_of(model, codes, 60)
     model.critic_losses(batch, seeded(0))
     model.generator_losses(batch, seeded(0))
-    blended, both, fake = (rows.view(-1, codec.layout.width) for rows in seen.rows)
+    both, fake = (rows.view(-1, codec.layout.width) for rows in seen.rows)
     assert torch.equal(both[60:], codec.layout.expand(batch.codes))
     for rows in (both[:60], fake):
         assert_dense(rows, codec.layout)
         assert not torch.equal(rows, codec.layout.expand(batch.codes))
-    assert_dense(blended, codec.layout)
 
 
 def test_fake_and_real_share_condition_and_one_blend_a_pack(
     fitted: Fitted, make: Make, seeded: Seeded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Blended behind the first layer, which is linear: what it makes of the blended pack."""
     codec, codes = fitted["mixed"]
-    model = make("ctgan", codec, pack=5)
-    seen = Seen(model, monkeypatch)
-    model.critic_losses(batch_of(model, codes, 200), seeded(0))
-    blended, both = seen.rows
+    model = make("ctgan", codec, pack=5, critic=[64])
+    packs, entered = (Seen(model, method, monkeypatch) for method in ("entered", "scored"))
+    batch = batch_of(model, codes, 200)
+    model.critic_losses(batch, seeded(0))
+    blended, both = entered.rows
     fake, real = both.split(40)
     apart = (fake - real).abs() > 1e-2
     blends = (blended - real) / (fake - real)
     of_pack = [row[mask] for row, mask in zip(blends, apart, strict=True)]
     assert all(len(row) > 50 and row.std() < 1e-4 for row in of_pack)
+    blend = torch.stack([row.mean() for row in of_pack])[:, None]
+    fake, real = packs.rows[0].split(40)
+    asked = model.critic.asked(batch.given)
+    assert torch.allclose(
+        blended, model.critic.entered(torch.lerp(real, fake, blend), asked), atol=1e-4
+    )
     means = torch.stack([row.mean() for row in of_pack])
     assert stats.kstest(means.numpy(), "uniform").pvalue > 1e-3
 

@@ -306,20 +306,24 @@ class Model(TableModel):
             loss = outscored(real_scores, fake_scores)
             penalty = steepness(self.critic.gradient(slopes))
         else:
-            slopes = self._between(fake, real, asked, generator)
-            scores, _ = self.critic(torch.cat([fake, real]), both, generator)
+            entered = self.critic.entered(torch.cat([fake, real]), both)
+            entered_fake, entered_real = entered.detach().chunk(2)
+            slopes = self._between(entered_fake, entered_real, generator)
+            scores, _ = self.critic.scored(entered, generator)
             fake_score, real_score = scores.view(2, -1).mean(dim=1)
             loss = fake_score - real_score
             penalty = (self.critic.gradient(slopes).norm(dim=1) - 1).square().mean()
         return {"critic": loss, "penalty": self.config.penalty * penalty}
 
     @torch.no_grad()
-    def _between(
-        self, fake: Tensor, real: Tensor, asked: Tensor | None, generator: torch.Generator
-    ) -> list[Tensor]:
-        """The critic's slopes somewhere between packs (P, pack * W), one blend a pack."""
+    def _between(self, fake: Tensor, real: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """The critic's slopes somewhere between packs that entered it (P, width), a blend a pack.
+
+        Packs that share a condition may be blended once they went through the first layer: it is
+        linear, and this saves a product as large as the layer.
+        """
         blend = torch.rand(len(real), 1, device=real.device, generator=generator)
-        slopes: list[Tensor] = self.critic(torch.lerp(real, fake, blend), asked, generator)[1]
+        slopes: list[Tensor] = self.critic.scored(torch.lerp(real, fake, blend), generator)[1]
         return slopes
 
     def generator_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
