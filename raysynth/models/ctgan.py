@@ -198,17 +198,17 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """Logits (B, W) from noise (B, Z) and conditions (B,)."""
-        added = [cast("Tensor", layer.bias)[None] for layer in self.layers]
+        added = torch.cat([cast("Tensor", layer.bias) for layer in self.layers])[None]
         if self.given is not None:
-            extras = self.given(given).split(self.widths, dim=1)
-            added = [bias + extra for bias, extra in zip(added, extras, strict=True)]
+            added = functional.embedding(cast("Tensor", given), self.given.weight + added)
+        extras = torch.split(added, self.widths, dim=1)
         sources = [noise]
-        for layer, norm, extra in zip(self.layers, self.norms, added, strict=False):
+        for layer, norm, extra in zip(self.layers, self.norms, extras, strict=False):
             before = extra
             for source, weight in _parts(layer, sources):
                 before = torch.addmm(before, source, weight.t())
             sources.insert(0, torch.relu(norm(before)))
-        logits = added[-1].t()
+        logits = extras[-1].t()
         for source, weight in _parts(self.layers[-1], sources):
             logits = torch.addmm(logits, weight, source.t())
         return logits.t()
