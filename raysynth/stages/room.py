@@ -19,7 +19,7 @@ from ray.util.placement_group import (
 )
 
 POLL_S = 0.2
-SETTLE_S = 10.0  # for places that are about to be ready; a lost node is missed after some 15 s
+SETTLE_S = 5.0  # for places that are about to be ready, of workers that were there just now
 
 
 class Places:

@@ -201,7 +201,8 @@ class Cluster:
             except OSError:  # it has ended
                 continue
             space = _space(int(entry.name)) if titled else ""
-            found |= {int(entry.name): number for number, home in homes.items() if space == home}
+            mine = (number for number, home in homes.items() if space and space == home)
+            found |= {int(entry.name): number for number in mine}
         return found
 
     def _alive(self) -> "list[tuple[int, subprocess.Popen[bytes]]]":

@@ -1,0 +1,150 @@
+"""A training whose workers and nodes are killed, one after the other; each goes on from the last.
+
+The longer story, with what is hung, drained or killed at random, is `jobs/benchmark.py chaos`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raysynth import local
+from raysynth.config import TrainConfig
+from raysynth.run import Run, open_run
+from raysynth.sampler import Sampler
+from tests.ray.nodes import Cluster, cluster
+from tests.server import until
+
+EPOCHS = 48
+WORKERS = "RayTrainWorker"
+SETTINGS: dict[str, Any] = {
+    "family": "rnn",
+    "epochs": EPOCHS,
+    "cpus": 1,
+    "workers": 2,
+    "min_workers": 1,
+    "checkpoint_s": 0.001,
+    "model": {"hidden": 64, "batch": 250},
+}
+
+
+@dataclass
+class Story:
+    """What was done to the training, how long it took to train again, and what became of it."""
+
+    run: Run
+    said: list[str]
+    back_s: dict[str, float] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def nodes(adult: pa.Table) -> Iterator[Cluster]:
+    with cluster({"data": (2,), "train": (1, 1)}) as found:
+        pq.write_table(adult.slice(0, 3_000), found.home / "people.parquet")
+        config = TrainConfig(
+            table=str(found.home / "people.parquet"),
+            storage=str(found.home / "runs"),
+            name="job",
+            **SETTINGS,
+        )
+        (found.home / "job.toml").write_text(config.to_toml())
+        yield found
+
+
+@pytest.fixture(scope="module")
+def story(nodes: Cluster) -> Story:
+    """A worker is killed, then a node, then, another having come, the node of all workers left."""
+    number = nodes.told("submit", "train", "job.toml")["job"]
+    folder = nodes.home / "runs" / "job" / "work" / "checkpoints"
+
+    def epoch() -> int:
+        return max((int(one.name[:8]) for one in folder.glob("*.*")), default=0)
+
+    back_s = {}
+
+    def after(what: str, least: int) -> None:
+        """Wait until epochs are over that were not when `what` happened."""
+        begun = time.monotonic()
+        reached = max(epoch(), least)
+        until(lambda: epoch() > reached, 120)
+        back_s[what] = time.monotonic() - begun
+
+    after("submitted", 4)
+    os.kill(next(iter(nodes.processes(WORKERS))), signal.SIGKILL)
+    after("a worker was killed", 12)
+    first, last = sorted(set(nodes.processes(WORKERS).values()))
+    nodes.kill(first)
+    after("a node was killed", 22)
+    assert set(nodes.processes(WORKERS).values()) == {last}
+    nodes.start("train", 1)
+    nodes.wait()
+    nodes.kill(last)
+    after("the node of the first worker was killed", 32)
+    end = nodes.run("submit", "train", "job.toml", "--wait")
+    assert end.code == 0, end.err
+    lines = nodes.run("logs", number).out.splitlines()
+    said = [json.loads(line)["message"] for line in lines if line.startswith("{")]
+    return Story(open_run(nodes.home / "runs" / "job"), said, back_s)
+
+
+def test_a_training_ends_well_whatever_it_loses(story: Story) -> None:
+    assert [epoch["epoch"] for epoch in story.run.losses] == [*range(1, EPOCHS + 1)]
+
+
+def test_it_says_with_how_many_workers_it_goes_on_and_what_that_cost(story: Story) -> None:
+    again = [line for line in story.said if line.startswith("workers were lost or joined: ")]
+    assert [line.split()[5] for line in again] == ["2", "1", "1"]
+    assert any(line.startswith("begun anew 3 times: ") for line in story.said)
+
+
+def test_it_is_back_within_a_minute_of_a_kill(story: Story) -> None:
+    assert max(story.back_s.values()) < 60, story.back_s
+
+
+def test_what_it_learned_is_what_an_undisturbed_training_does(
+    story: Story, nodes: Cluster, adult: pa.Table
+) -> None:
+    alone = SETTINGS | {"workers": 1, "min_workers": None}
+    config = TrainConfig(table="people", name="alone", **alone)
+    samplers = [local.train(config, adult.slice(0, 3_000)), Sampler.open(story.run, "cpu")]
+    others, ids = adult.slice(3_000, 3_000), np.arange(3_000, dtype=np.uint64)
+    mine, theirs = (float(one.model.score(one.table.encode(others, ids, 0))) for one in samplers)
+    assert mine == pytest.approx(theirs, rel=0.03)  # bits a row
+
+
+def test_a_worker_in_which_nothing_happens_ends_itself_and_says_where(tmp_path: Path) -> None:
+    program = """
+        import time
+        from raysynth.clock import Clock
+        from raysynth.stages.worker import _watched
+
+        clock = Clock()
+        with _watched(clock, 0.6):
+            for _ in range(4):
+                with clock.of("compute"):
+                    time.sleep(0.3)
+            print("works", flush=True)
+            time.sleep(60)  # hung
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 70
+    assert done.stdout == "works\n"
+    assert "in <module>" in done.stderr
