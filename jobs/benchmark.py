@@ -13,6 +13,7 @@
     python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
     python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
+    python jobs/benchmark.py train --repeats 3
 """
 
 import sys
@@ -34,6 +35,7 @@ from benchmarks import (
     search,
     serving,
     tables,
+    training,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
@@ -46,6 +48,7 @@ app.command("sdgym")(sdgym.sdgym)
 app.command("serve")(serving.serve)
 app.command("tune")(search.tune)
 app.command("tables")(tables.tables)
+app.command("train")(training.train)
 app.command("paper")(paper.paper)
 beside = typer.Typer(no_args_is_help=True, help="Compare our figures with others' of the same.")
 beside.command("metrics")(parity_metrics.metrics)

@@ -92,7 +92,7 @@ def test_fidelity_refuses_what_a_family_does_not_know(fidelity: Any) -> None:
     assert not cells
 
 
-COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve"]
+COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve", "train"]
 
 
 @pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS)])
@@ -254,3 +254,54 @@ def test_our_side_imports_this_repository_whatever_is_installed(
     ours = sides.ours()
     side = replace(ours, module="told", paths=(*ours.paths, tmp_path))
     assert Path(side.run("", 1)["at"]) == JOBS.parent / "raysynth" / "__init__.py"
+
+
+def test_cases_of_a_training_keep_the_batch_of_a_worker_or_of_all(figures: Any) -> None:
+    cases = import_module("benchmarks.training").cases_of(["ctgan"], [], [1, 2, 4])
+    assert [case[2:] for case in cases] == [
+        (1, "weak", 500),
+        (2, "weak", 500),
+        (2, "strong", 250),
+        (4, "weak", 500),
+        (4, "strong", 125),
+    ]
+
+
+def test_shares_and_efficiency_of_a_training(figures: Any) -> None:
+    training = import_module("benchmarks.training")
+    limits = {"products": {"gflop_per_s": 100.0}, "bandwidth": {"gb_per_s": 10.0}}
+
+    def entry(workers: int, seconds: float, communicate: float) -> dict[str, Any]:
+        parts = {"data": 0.0, "compute": seconds - communicate, "communicate": communicate}
+        went = {"rows_per_s": 500 * workers / seconds, "step_s": seconds, "parts": parts}
+        step = {"operations": 2e8, "weight_bytes": 1e7}
+        about = {"repeat": 0, "limits": limits, "step": step, "went": went | {"all_reduce_s": 1e-3}}
+        return about | {"case": training.Case("tvae", 500, workers, "weak", 500)._asdict()}
+
+    measured = [entry(1, 0.01, 0.0), entry(2, 0.0125, 0.0025)]
+    one, two = training.figures(measured)
+    assert one["products"] == [pytest.approx(20)]
+    assert one["bandwidth"] == [pytest.approx(10)]
+    assert one["efficiency"] == [pytest.approx(100)]
+    assert two["efficiency"] == [pytest.approx(80)]
+    assert two["communicate"] == [pytest.approx(20)]
+    assert two["products"] == [pytest.approx(32)]
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(*training.shown(measured))
+    for part in ("2 weak", "80,000", "communicate %", "limits of 2 thread(s)"):
+        assert part in capture.get()
+
+
+def test_two_workers_train_without_ray(figures: Any) -> None:
+    side = replace(import_module("benchmarks.sides").ours(), module="benchmarks.workers")
+    told = {"table": str(JOBS / "data" / "adult_test.parquet"), "rows": 1_000, "epochs": 1}
+    told |= {"family": "tvae", "batch": 200, "steps": 2, "seed": 0, "folder": "nowhere"}
+    step = side.run("step", 1, **told)
+    assert step["reduced_bytes"] == 4 * step["parameters"]  # all of it is trained, in one step
+    assert step["operations"] > 2 * 200 * step["parameters"]
+    went = side.run("train", 1, **told, workers=2)
+    assert went["rows_per_s"] == pytest.approx(2 * 200 / went["step_s"])
+    assert went["steps_timed"] == 2
+    assert went["all_reduce_s"] > 0
+    assert 0 < went["parts"]["communicate"] < went["step_s"]

@@ -17,12 +17,14 @@
     peer_sdgym.py  its tasks in SDGym's environment, the only file that imports it
     serving.py     the command that measures what HTTP costs, and what many clients get
     processes.py   CPU and memory of all the processes below one
+    training.py    the command that measures training, by batch and by workers
+    workers.py     its tasks: worker processes with gloo or NCCL, without Ray
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement
     measure.py     what every measuring process shares: clocks, peak memory, the way in and out
     ours.py        tasks run in our environment
     peer_ctgan.py  tasks run in the peer's environment, the only file that imports the peer
-    limits.py      how fast the machine multiplies matrices
+    limits.py      how fast the machine multiplies matrices, and moves memory
 
 The peer's licence (BUSL) lets us measure it and no more: it is installed into an environment of its
 own under `.benchmark/` and runs in processes of its own.

@@ -12,9 +12,10 @@ import json
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,7 @@ MISSING = "?"  # what a null in a text column is to the peer, which takes no nul
 BATCH = 500
 SAMPLE = 100_000
 SMALL, SMALL_REPEATS = 1_000, 20
+MARKS, MARK_ROWS = 20, 2_000
 
 Settings = dict[str, Any]
 Result = dict[str, Any]
@@ -106,12 +108,44 @@ def sampling(draw: Callable[[int], object]) -> Result:
 
 
 def flops(run: Callable[[], object]) -> float:
-    """Floating-point operations of all dense matrix products of `run`, backward passes included."""
+    """Floating-point operations of all dense matrix products of `run`, backward passes included.
+
+    Without oneDNN, to which a whole LSTM is one operation that the counter does not know.
+    """
+    from torch.backends import mkldnn
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        run()
+    with warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
+        warnings.simplefilter("ignore", UserWarning)  # of Intel's GPUs, which nobody asked for
+        with mkldnn.flags(enabled=False):
+            run()
     return float(counter.get_total_flops())
+
+
+class Course:
+    """A training as it goes: seconds since the first moment, but for those of what is drawn of it.
+
+    What is drawn to be judged lies in `folder`, a file a mark.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.marks: list[Result] = []
+        self._begun, self._paused = time.perf_counter(), 0.0
+
+    def mark(self, epoch: int, draw: Callable[[Path], object]) -> None:
+        """Note the seconds at the end of an epoch, and have `draw` write rows to a file."""
+        now = time.perf_counter()
+        file = self.folder / f"epoch-{epoch:06d}.parquet"
+        draw(file)
+        spent = now - self._begun - self._paused
+        self.marks.append({"epoch": epoch, "seconds": spent, "file": str(file)})
+        self._paused += time.perf_counter() - now
+
+
+def marked(epoch: int, epochs: int) -> bool:
+    """Whether rows are drawn after this epoch, from 1: about `MARKS` times, and after the last."""
+    return epoch % max(1, epochs // MARKS) == 0 or epoch == epochs
 
 
 def peak_mib() -> float:
@@ -139,5 +173,10 @@ def versions(settings: Settings) -> Result:
     return found
 
 
+def needed(settings: Settings) -> Result:
+    """What an installed package says that it requires."""
+    return {"needed": requires(settings["package"]) or []}
+
+
 if __name__ == "__main__":
-    main({"versions": versions})
+    main({"versions": versions, "needed": needed})

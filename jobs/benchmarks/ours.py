@@ -37,7 +37,7 @@ PEERS = "ctgan"  # the family that is held against the peer
 
 def encode(settings: Settings) -> Result:
     """Seconds for fitting the encoding (schema, summary, codecs) and for encoding every row."""
-    _, codes, spent = _encoded(settings)
+    _, codes, spent = encoded(settings)
     return {**spent, "row_bytes": codes.row_bytes}
 
 
@@ -63,12 +63,12 @@ def operations(settings: Settings) -> Result:
 
     What is looked up instead of multiplied (conditions, one-hot inputs) counts for nothing.
     """
-    codec, codes, _ = _encoded(settings)
-    plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    draw = drawing_of(_config(settings))
+    codec, codes, _ = encoded(settings)
+    plan, model = plan_of(settings, codes.rows), build(config_of(settings), codec)
+    draw = drawing_of(config_of(settings))
     epochs = learn(model, codec.layout, draw, Resident(codes), plan)
     step = flops(lambda: list(epochs)) / (plan.steps * plan.epochs)
-    run = save_run(_config(settings), codec, model, "", codes.rows)
+    run = save_run(config_of(settings), codec, model, "", codes.rows)
     sampler = Sampler.open(run, "cpu")
     return {
         "step": step,
@@ -79,7 +79,7 @@ def operations(settings: Settings) -> Result:
 
 def identity(settings: Settings) -> Result:
     """What decides a synthetic table beside table, seed and epochs: the source, and torch."""
-    for name in encoding_of(_config(settings)).kinds.values():
+    for name in encoding_of(config_of(settings)).kinds.values():
         codecs.get(name)
     digest = hashlib.sha256(torch.__version__.encode())
     files = {m.__file__ or "" for name, m in sys.modules.items() if name.startswith("raysynth.")}
@@ -98,7 +98,8 @@ def synthesise(settings: Settings) -> Result:
     return {"train": training, "sample": drawing, "peak_mib": peak_mib()}
 
 
-def _config(settings: Settings) -> TrainConfig:
+def config_of(settings: Settings) -> TrainConfig:
+    """The training that the settings ask for; the paper's CTGAN where they name no family."""
     facts = {name: settings[name] for name in ("table", "epochs", "seed")}
     # The peer's own method is what it is held against.
     model = settings.get("model", {} if "family" in settings else {"preset": "paper"})
@@ -111,18 +112,21 @@ def _family(settings: Settings) -> models.Family:
 
 
 def _path(settings: Settings) -> Path:
-    return _config(settings).path
+    return config_of(settings).path
 
 
-def _plan(settings: Settings, rows: int) -> Plan:
-    config, family = _config(settings), _family(settings)
+def plan_of(settings: Settings, rows: int) -> Plan:
+    """How long one worker trains on so many rows, as the family asks for."""
+    config, family = config_of(settings), _family(settings)
     own = parse(family.Config, config.model)
     epochs = config.epochs or family.epochs(rows, own)
     return Plan(rows, family.batch_rows(own.batch, own), epochs, config.seed)
 
 
-def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
-    config, table = _config(settings), pq.read_table(settings["table"])
+def encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
+    """Codec and codes of the table, of its first `rows` where told, and what each took."""
+    config, table = config_of(settings), pq.read_table(settings["table"])
+    table = table.slice(0, settings.get("rows"))
     ids = np.arange(table.num_rows, dtype=np.uint64)
     with clock() as fitting:
         summary = summarise(table, ids, Schema.infer(table.schema))
@@ -134,9 +138,9 @@ def _encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str,
 
 
 def _train(settings: Settings, ticks: Ticks) -> Plan:
-    codec, codes, _ = _encoded(settings)
-    plan, model = _plan(settings, codes.rows), build(_config(settings), codec)
-    lines, best, draw = [], Best(), drawing_of(_config(settings))
+    codec, codes, _ = encoded(settings)
+    plan, model = plan_of(settings, codes.rows), build(config_of(settings), codec)
+    lines, best, draw = [], Best(), drawing_of(config_of(settings))
     ticks.mark()
     for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best, codec):
         ticks.mark()
@@ -144,7 +148,7 @@ def _train(settings: Settings, ticks: Ticks) -> Plan:
         lines.append(json.dumps(facts) + "\n")
     best.put(model)
     kept = best.epoch or len(lines)
-    save_run(_config(settings), codec, model, "".join(lines), codes.rows, kept)
+    save_run(config_of(settings), codec, model, "".join(lines), codes.rows, kept)
     return plan
 
 

@@ -54,17 +54,17 @@ def peers(
         say(f"others use this machine (load {os.getloadavg()[0]:.1f}): speeds will be off")
     if not quality_only:
         measured = speed.measure(ours, peer, sides.limits(), table, repeats, say)
-        _write(out, "speed", {**facts, **speed.to_json(measured)})
+        write(out, "speed", {**facts, **speed.to_json(measured)})
         console.print(*speed.shown(measured), sep="\n")
     if not speed_only:
         job = quality.Job((table, test), target, epochs, repeats, WORK / "quality")
         judged = quality.measure((ours, peer), job, say)
-        _write(out, "quality", {**facts, **quality.to_json(job, judged)})
+        write(out, "quality", {**facts, **quality.to_json(job, judged)})
         console.print(*quality.shown(job, judged), sep="\n")
     say(f"written: {out}")
 
 
-def _write(out: Path, half: str, value: dict[str, Any]) -> None:
+def write(out: Path, half: str, value: dict[str, Any]) -> None:
     """Put one half into the file, beside what it holds of the other."""
     held = json.loads(out.read_text()) if out.is_file() else {}
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.measure import Result
 
 PEER = "0.12.1"
+MOSTLY = "2.7.3"
 SDGYM = {"sdgym": "0.15.0", "sdv": "1.38.5"}
 METRICS = {"sdmetrics": "0.32.0", "synthcity": "0.2.12"}
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "ctgan", "rdt", "raysynth")
@@ -92,6 +93,33 @@ def sdgym(folder: Path, say: Callable[[str], None]) -> Side:
 
     made = _made(folder, SDGYM, install, say)
     return Side("sdgym", made, "benchmarks.peer_sdgym", (JOBS.parent,))
+
+
+def mostly(folder: Path, say: Callable[[str], None]) -> Side:
+    """MOSTLY AI's engine, without the packages of sounds and images that it imports nowhere.
+
+    Those alone ask for builds of torch other than ours.
+    """
+
+    def install(python: Path, say: Callable[[str], None]) -> None:
+        say(f"installing mostlyai-engine {MOSTLY}")
+        problem = (
+            _pip(python, torch)
+            or _pip(python, "--no-deps", f"mostlyai-engine=={MOSTLY}")
+            or _pip(python, torch, f"pyarrow=={wanted['pyarrow']}", *needed(python))
+        )
+        if problem:
+            raise RuntimeError(f"pip cannot install mostlyai-engine {MOSTLY}; {problem}")
+
+    def needed(python: Path) -> list[str]:
+        told = _run(python, "benchmarks.measure", "needed", {"package": "mostlyai-engine"})
+        apart = ("torch", "pyarrow")  # torchaudio and torchvision, too
+        here = [one for one in told["needed"] if "extra ==" not in one]
+        return [one for one in here if not one.startswith(apart)]
+
+    wanted = {"torch": version("torch"), "mostlyai-engine": MOSTLY, "pyarrow": version("pyarrow")}
+    torch = f"torch=={wanted['torch'].split('+')[0]}"
+    return Side("peer", _made(folder, wanted, install, say), "benchmarks.peer_mostly")
 
 
 def _made(
@@ -170,7 +198,9 @@ def _run(
     environment = os.environ | dict.fromkeys(_THREADED, threads)
     # Safe path: the folder we stand in, a checkout of raysynth perhaps, is nothing to the peer.
     places = os.pathsep.join(map(str, (*paths, JOBS)))
-    environment |= {"PYTHONPATH": places, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"PYTHONPATH": places, "PYTHONSAFEPATH": "1"}
+    if settings.get("device", "cpu") == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [str(python), "-m", module, task, json.dumps(settings), str(result)]
