@@ -14,6 +14,7 @@
     python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
     python jobs/benchmark.py train --repeats 3
+    python jobs/benchmark.py train --time-to-fidelity --repeats 3
 """
 
 import sys

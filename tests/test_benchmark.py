@@ -152,15 +152,18 @@ def test_shares_of_the_limit_count_work_done_and_work_skipped(figures: Any) -> N
 
 def test_the_peers_nulls_are_nulls_again(figures: Any) -> None:
     table = pa.table({"text": ["a", "?", "b"], "number": [1, 2, 3]})
-    nulled = import_module("benchmarks.quality")._nulled(table)
+    nulled = import_module("benchmarks.quality").nulled(table)
     assert nulled.to_pydict() == {"text": ["a", None, "b"], "number": [1, 2, 3]}
 
 
-def test_only_the_peers_own_script_imports_the_peer() -> None:
+@pytest.mark.parametrize(
+    ("package", "script"), [("ctgan|rdt", "peer_ctgan.py"), ("mostlyai", "peer_mostly.py")]
+)
+def test_only_the_peers_own_script_imports_the_peer(package: str, script: str) -> None:
     files = [*JOBS.rglob("*.py"), *(JOBS.parent / "raysynth").rglob("*.py")]
-    imports = re.compile(r"^\s*(from|import) (ctgan|rdt)\b", re.MULTILINE)
+    imports = re.compile(rf"^\s*(from|import) ({package})\b", re.MULTILINE)
     found = [file.name for file in files if imports.search(file.read_text())]
-    assert found == ["peer_ctgan.py"]
+    assert found == [script]
 
 
 def test_growth_is_of_all_stages_and_ratios_of_what_is_written(figures: Any) -> None:
@@ -305,3 +308,46 @@ def test_two_workers_train_without_ray(figures: Any) -> None:
     assert went["steps_timed"] == 2
     assert went["all_reduce_s"] > 0
     assert 0 < went["parts"]["communicate"] < went["step_s"]
+
+
+def test_time_to_fidelity_is_until_the_references_last_value(figures: Any) -> None:
+    approach = import_module("benchmarks.approach")
+
+    def training(family: str, side: str, seed: int, *marks: tuple[float, float]) -> dict[str, Any]:
+        told = [{"seconds": seconds, "fidelity": value} for seconds, value in marks]
+        return {"family": family, "side": side, "seed": seed, "marks": told}
+
+    trainings = [
+        training("ctgan", "ours", 0, (1.0, 0.4), (2.0, 0.7), (3.0, 0.9)),
+        training("ctgan", "peer", 0, (4.0, 0.6), (8.0, 0.8), (9.0, 0.7)),
+        training("ctgan", "ours", 1, (1.0, 0.4), (2.0, 0.5)),
+        training("ctgan", "peer", 1, (4.0, 0.6)),
+        training("rnn", "ours", 0, (5.0, 0.5)),
+    ]
+    found = {"ceiling": {"fidelity": 0.98}, "trainings": trainings}
+    first, second, alone = approach.figures(found)
+    assert (first["ours_s"], first["peer_s"], first["times_sooner"]) == (2.0, 8.0, 4.0)
+    assert (first["peer_last"], first["peer_whole_s"]) == (0.7, 9.0)
+    assert (second["ours_s"], second["times_sooner"]) == (None, None)
+    assert "ours_s" not in alone
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(*approach.shown(found))
+    for part in ("2.00, never in 1", "4.00x", "none here", "0.980"):
+        assert part in capture.get()
+
+
+def test_our_course_is_drawn_from_and_judged(figures: Any, tmp_path: Path) -> None:
+    approach = import_module("benchmarks.approach")
+    table, test = (JOBS / "data" / f"adult_{half}.parquet" for half in ("train", "test"))
+    told = {"table": str(table), "rows": 4_000, "epochs": 1, "folder": str(tmp_path)}
+    marks = (
+        import_module("benchmarks.sides")
+        .ours()
+        .run("approach", 1, **told, family="tvae", seed=0, model={"batch": 1_000})["marks"]
+    )
+    assert [mark["epoch"] for mark in marks] == [1]
+    judge = approach.Judge.of(told, test)
+    drawn = judge.figures(pq.read_table(marks[0]["file"]))["fidelity"]
+    assert drawn < judge.figures(pq.read_table(table).slice(0, 2_000))["fidelity"]
+    assert approach.reached([{**marks[0], "fidelity": drawn}], drawn) == marks[0]["seconds"]

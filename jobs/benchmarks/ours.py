@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.measure import (
+    MARK_ROWS,
     SAMPLE,
+    Course,
     Result,
     Settings,
     Ticks,
     clock,
     flops,
     main,
+    marked,
     peak_mib,
     sampling,
 )
@@ -75,6 +78,28 @@ def operations(settings: Settings) -> Result:
         "step_needed": step,
         "row": flops(lambda: sampler.sample(SAMPLE)) / SAMPLE,
     }
+
+
+def approach(settings: Settings) -> Result:
+    """A training to its end, and rows of the weights that it would keep, drawn as it goes."""
+    course, config = Course(settings["folder"]), config_of(settings)
+    codec, codes, _ = encoded(settings)
+    plan, model, best = plan_of(settings, codes.rows), build(config, codec), Best()
+
+    def draw(file: Path) -> None:
+        own = {name: weight.clone() for name, weight in model.state_dict().items()}
+        best.put(model)
+        generator = torch.Generator()
+        generator.manual_seed(settings["seed"])
+        ids = np.arange(MARK_ROWS, dtype=np.uint64)
+        pq.write_table(codec.decode(model.sample(MARK_ROWS, generator), ids, 0), file)
+        model.load_state_dict(own)
+
+    windows, how = Resident(codes), drawing_of(config)
+    for epoch in learn(model, codec.layout, how, windows, plan, 0, best, codec):
+        if marked(epoch.number, plan.epochs) or epoch.last:
+            course.mark(epoch.number, draw)
+    return {"marks": course.marks}
 
 
 def identity(settings: Settings) -> Result:
@@ -153,5 +178,5 @@ def _train(settings: Settings, ticks: Ticks) -> Plan:
 
 
 if __name__ == "__main__":
-    tasks = (encode, train, sample, operations, synthesise, identity)
+    tasks = (encode, train, sample, operations, synthesise, identity, approach)
     main({task.__name__: task for task in tasks})

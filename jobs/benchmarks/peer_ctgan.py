@@ -9,7 +9,7 @@ Its training is timed inside its own `fit`: a clock takes the place of the progr
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from ctgan import CTGAN
+from ctgan import CTGAN, TVAE
 from ctgan.data_transformer import DataTransformer
 from ctgan.synthesizers import ctgan as loop
+from ctgan.synthesizers import tvae as loop_of_tvae
 from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import (
     BATCH,
+    MARK_ROWS,
     MISSING,
     SAMPLE,
+    Course,
     Result,
     Settings,
     Ticks,
     clock,
     flops,
     main,
+    marked,
     peak_mib,
     sampling,
 )
@@ -94,6 +98,33 @@ def operations(settings: Settings) -> Result:
     return {"step": steps[0], "step_needed": steps[1], "row": row}
 
 
+def approach(settings: Settings) -> Result:
+    """A training of `family`, CTGAN or TVAE, to its end, and rows drawn as it goes.
+
+    Its settings are its defaults, and what it samples from during its own `fit` is what it would
+    keep: it chooses no weights.
+    """
+    make, where = {"ctgan": (CTGAN, loop), "tvae": (TVAE, loop_of_tvae)}[settings["family"]]
+    frame, discrete = _read(settings)
+    model = make(enable_gpu=False, **{"epochs": settings["epochs"]} if settings["epochs"] else {})
+    model.set_random_state(settings["seed"])
+    course = Course(settings["folder"])
+
+    def draw(file: Path) -> None:
+        frame = model.sample(MARK_ROWS)  # with random numbers apart from those of `fit`
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
+
+    def over(epochs: Sequence[int], **_: Any) -> Iterator[int]:
+        for number, epoch in enumerate(epochs, 1):
+            yield epoch
+            if marked(number, len(epochs)):
+                course.mark(number, draw)
+
+    where.tqdm = over
+    model.fit(frame, discrete)
+    return {"marks": course.marks}
+
+
 def identity(_: Settings) -> Result:
     """What decides a synthetic table beside table, seed and epochs: the versions."""
     return {"identity": " ".join(f"{name} {version(name)}" for name in ("ctgan", "rdt", "torch"))}
@@ -110,7 +141,7 @@ def synthesise(settings: Settings) -> Result:
 
 
 def _read(settings: Settings) -> tuple[pd.DataFrame, list[str]]:
-    table = pq.read_table(settings["table"])
+    table = pq.read_table(settings["table"]).slice(0, settings.get("rows"))
     is_text = (pa.types.is_string, pa.types.is_large_string)
     text = [field.name for field in table.schema if any(kind(field.type) for kind in is_text)]
     booleans = [field.name for field in table.schema if pa.types.is_boolean(field.type)]
@@ -168,5 +199,5 @@ def _end_processes() -> None:
 
 
 if __name__ == "__main__":
-    tasks = (encode, train, sample, operations, synthesise, identity)
+    tasks = (encode, train, sample, operations, synthesise, identity, approach)
     main({task.__name__: task for task in tasks})

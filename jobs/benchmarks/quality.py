@@ -54,7 +54,7 @@ def measure(sides: Iterable[Side], job: Job, say: Callable[[str], None]) -> list
     for seed in range(job.repeats):
         for side in sides:
             path, facts = _synthetic(side, job, seed, train.num_rows, say)
-            table = _nulled(pq.read_table(path)) if side.name == "peer" else pq.read_table(path)
+            table = nulled(pq.read_table(path)) if side.name == "peer" else pq.read_table(path)
             report = judge(table, test, train, schema, job.target, seed).to_json()
             about = {"side": side.name, "seed": seed, "table": str(path)}
             found.append({**about, "spent": facts, "report": report})
@@ -136,7 +136,7 @@ def _marked(column: Any) -> Any:
     return pc.equal(column, pa.scalar(MISSING, column.type))
 
 
-def _nulled(table: pa.Table) -> pa.Table:
+def nulled(table: pa.Table) -> pa.Table:
     """The peer's table with its nulls as nulls again."""
     for place, name in enumerate(table.column_names):
         column = table.column(name)

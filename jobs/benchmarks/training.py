@@ -26,7 +26,7 @@ from benchmarks import peers, sides
 from benchmarks.figures import spread
 
 WORK = Path(".benchmark")
-ADULT = sides.JOBS / "data" / "adult_train.parquet"
+ADULT = (sides.JOBS / "data" / "adult_train.parquet", sides.JOBS / "data" / "adult_test.parquet")
 FAMILIES = ("autoregressive", "ctgan", "tvae")
 WORKERS = (1, 2, 4)
 SCALINGS = WEAK, STRONG = ("weak", "strong")
@@ -46,7 +46,8 @@ class Case(NamedTuple):
 
 
 def train(
-    table: Annotated[Path, typer.Option(help="Training rows, a Parquet file.")] = ADULT,
+    table: Annotated[Path, typer.Option(help="Training rows, a Parquet file.")] = ADULT[0],
+    test: Annotated[Path, typer.Option(help="Rows that fidelity is to.")] = ADULT[1],
     family: Annotated[
         list[str] | None,
         typer.Option(help="A family. Repeat.", show_default=", ".join(FAMILIES)),
@@ -67,9 +68,22 @@ def train(
         int | None, typer.Option(help="Rows to train on at most.", min=100, show_default="all")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Repeats of each measurement.", min=1)] = 3,
+    time_to_fidelity: Annotated[
+        bool,
+        typer.Option("--time-to-fidelity", help="Instead: seconds until we are as good as others."),
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes of each side, to fidelity.", min=1, show_default="its default"),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of each side, to fidelity.", min=1)] = 2,
+    env: Annotated[Path, typer.Option(help="Where others' environments lie, or are made.")] = WORK,
     out: Annotated[Path, typer.Option(help="The JSON file to write.")] = WORK / "train.json",
 ) -> None:
-    """Rows a second, shares of the limit and scaling, by family, batch and workers."""
+    """Rows a second, shares of the limit and scaling, by family, batch and workers.
+
+    Speeds and times to fidelity are kept apart in OUT: running one leaves the other's last result.
+    """
     log, console = Console(stderr=True), Console()
     if not console.is_terminal:
         console.width = 200
@@ -78,11 +92,20 @@ def train(
         log.print(line, highlight=False, markup=False, soft_wrap=True)
 
     ours = replace(sides.ours(), module="benchmarks.workers")
-    facts = peers.read_with((sides.ours(),), {"train": str(table)})
+    facts = peers.read_with((sides.ours(),), {"train": str(table), "test": str(test)})
     console.print_json(data=facts)
     if os.getloadavg()[0] > peers.QUIET:
         say(f"others use this machine (load {os.getloadavg()[0]:.1f}): speeds will be off")
     base: dict[str, Any] = {"table": str(table.absolute()), "seed": 0, "rows": rows}
+    if time_to_fidelity:
+        from benchmarks import approach  # only here: --help need not wait for it
+
+        base |= {"epochs": epochs, "threads": threads, "folder": str(WORK.absolute())}
+        judged = approach.measure(family or FAMILIES, base, test, repeats, env, say)
+        peers.write(out, "fidelity", {**facts, "threads": threads, **approach.to_json(judged)})
+        console.print(*approach.shown(judged), sep="\n")
+        say(f"written: {out}")
+        return
     base |= {"steps": steps, "device": device, "epochs": 1, "folder": str(WORK.absolute())}
     counts = sorted(set(workers or WORKERS) | {1})
     room = _room(device)
