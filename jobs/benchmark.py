@@ -13,6 +13,7 @@
     python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
     python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
+    python jobs/benchmark.py cost --rows 1000000000 --rate nodes=8 --rate gpus=8
     python jobs/benchmark.py train --repeats 3
     python jobs/benchmark.py train --time-to-fidelity --repeats 3
 """
@@ -25,6 +26,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
 from benchmarks import (
     attacks,
+    cost,
     deltas,
     fidelity,
     paper,
@@ -41,6 +43,7 @@ from benchmarks import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("attacks")(attacks.attacks)
+app.command("cost")(cost.cost)
 app.command("deltas")(deltas.deltas)
 app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)

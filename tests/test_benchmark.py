@@ -92,7 +92,7 @@ def test_fidelity_refuses_what_a_family_does_not_know(fidelity: Any) -> None:
     assert not cells
 
 
-COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve", "train"]
+COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve", "train", "cost"]
 
 
 @pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS)])
@@ -351,3 +351,53 @@ def test_our_course_is_drawn_from_and_judged(figures: Any, tmp_path: Path) -> No
     drawn = judge.figures(pq.read_table(marks[0]["file"]))["fidelity"]
     assert drawn < judge.figures(pq.read_table(table).slice(0, 2_000))["fidelity"]
     assert approach.reached([{**marks[0], "fidelity": drawn}], drawn) == marks[0]["seconds"]
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, Any]:
+    """Codes of some rows of Adult and a step on them, in this process; and their files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(JOBS)
+        counting = import_module("benchmarks.counting")
+        told = {"table": str(JOBS / "data" / "adult_test.parquet"), "rows": 2_000, "seed": 0}
+        told |= {"epochs": 1, "folder": "nowhere", "family": "autoregressive"}
+        step = counting.step({**told, "batch": 32})
+        return {"step": step, "stored": counting.stored({**told, "batch": 150, "readers": 3})}
+
+
+def test_formulas_of_a_step_are_what_the_code_does(figures: Any, counted: dict[str, Any]) -> None:
+    cost, step = import_module("benchmarks.cost"), counted["step"]
+    limit = {"products": {"gflop_per_s": 100.0}, "bandwidth": {"gb_per_s": 10.0}}
+    checks = {check.name: check for check in cost.stepping(step, limit)}
+    for name in ("bytes of a row of codes", "bytes averaged", "operations, from shapes"):
+        assert checks[name].predicted == checks[name].measured
+    assert checks["operations"].ratio == pytest.approx(1)
+    assert checks["bytes of a checkpoint"].ratio == pytest.approx(1, abs=0.01)
+    assert step["row_bytes"] == cost.row_bytes(15, 1, 6)  # Adult: nine categories, six numbers
+    assert cost.ring_bytes(step["reduced_bytes"], 4) == 1.5 * 4 * step["parameters"]
+
+
+def test_formulas_of_files_are_what_the_code_does(figures: Any, counted: dict[str, Any]) -> None:
+    cost, stored = import_module("benchmarks.cost"), counted["stored"]
+    checks = {check.name: check for check in cost.storing(stored)}
+    for name in ("spilled files", "requests for buckets", "requests for windows"):
+        assert checks[name].predicted == checks[name].measured
+    for name in ("spilled bytes", "bytes read for buckets"):
+        assert checks[name].ratio == pytest.approx(1, abs=0.05)
+
+
+def test_what_is_reckoned_grows_as_told(figures: Any, counted: dict[str, Any]) -> None:
+    cost = import_module("benchmarks.cost")
+    step = {**counted["step"], "source_bytes": 9.0}
+    some, more = (
+        cost._reckoned("t", "autoregressive", step, counted["stored"], rows, cost.Rates(), False)
+        for rows in (10**9, 10**10)
+    )
+    visits = [one["asked"]["spilled"] * one["asked"]["buckets"] for one in (some, more)]
+    assert visits[1] / visits[0] == pytest.approx(100, rel=0.1)
+    assert more["steps"] / some["steps"] == pytest.approx(10, rel=0.01)
+    assert some["batch"] == 4  # of 256 rows, on 64 workers
+    assert {term["name"] for term in some["train"]} > {"steps", "sum: bytes"}
+    with pytest.raises(typer.BadParameter, match="expected one of"):
+        cost._rates(["nodse=8"])
+    assert cost._rates(["nodes=2"]).workers == 16

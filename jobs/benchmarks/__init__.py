@@ -21,6 +21,8 @@
     workers.py     its tasks: worker processes with gloo or NCCL, without Ray
     approach.py    its other half: seconds until our rows are as faithful as a reference's
     peer_mostly.py tasks in MOSTLY AI's environment, the only file that imports its engine
+    cost.py        the command that reckons what a billion rows take, and checks its formulas
+    counting.py    its tasks: bytes, operations, files and requests, counted
     figures.py     spreads, ratios, and the tables on the terminal
     sides.py       the two environments and the fresh process of each measurement
     measure.py     what every measuring process shares: clocks, peak memory, the way in and out

@@ -3,7 +3,12 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import pytest
+
+from raysynth.stages import data
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -24,3 +29,8 @@ def test_cells_are_the_same_as_tasks(home: Path, tmp_path: Path) -> None:
         found.append({cell["family"]: cell["figures"] for cell in cells})
     assert found[0].keys() == {"independent", "uniform"}
     assert found[0] == found[1]
+
+
+def test_encoding_is_reckoned_by_as_many_tasks_as_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(JOBS)
+    assert import_module("benchmarks.cost").TASKS == data.TASKS
