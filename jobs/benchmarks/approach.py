@@ -10,7 +10,7 @@ References: ctgan 0.12.1 of `ctgan` and `tvae`; MOSTLY AI's engine of `autoregre
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,19 +64,19 @@ class Judge:
 
 def measure(
     families: Sequence[str], base: dict[str, Any], test: Path, repeats: int, env: Path, say: Say
-) -> dict[str, Any]:
-    """Every mark of every training, judged; and what real rows are judged to be."""
+) -> Iterator[dict[str, Any]]:
+    """Every mark of every training, judged, and what real rows are judged to be; as they come."""
     judge = Judge.of(base, test)
     real = pq.read_table(base["table"]).slice(0, base["rows"])
     real = subsample(real, MARK_ROWS, np.random.default_rng(1))
-    found: list[Entry] = []
+    ceiling, found = judge.figures(real), list[Entry]()
     both = {family: _sides(family, env, say) for family in families}
     for seed in range(repeats):
         for family, mine in both.items():
             for side in mine:
                 say(f"seed {seed}: {family}, {side.name}")
                 found.append(_course(side, judge, {**base, "family": family, "seed": seed}))
-    return {"ceiling": judge.figures(real), "trainings": found}
+                yield {"ceiling": ceiling, "trainings": found}
 
 
 def _sides(family: str, env: Path, say: Say) -> list[sides.Side]:

@@ -101,8 +101,9 @@ def train(
         from benchmarks import approach  # only here: --help need not wait for it
 
         base |= {"epochs": epochs, "threads": threads, "folder": str(WORK.absolute())}
-        judged = approach.measure(family or FAMILIES, base, test, repeats, env, say)
-        peers.write(out, "fidelity", {**facts, "threads": threads, **approach.to_json(judged)})
+        for judged in approach.measure(family or FAMILIES, base, test, repeats, env, say):
+            # After each training: all of them may take hours.
+            peers.write(out, "fidelity", {**facts, "threads": threads, **approach.to_json(judged)})
         console.print(*approach.shown(judged), sep="\n")
         say(f"written: {out}")
         return
@@ -114,6 +115,8 @@ def train(
         things = "GPU(s)" if device == "cuda" else "cores; --crowded measures it all the same"
         say(f"{count} workers are left out: there are {room} {things}")
     kept = [count for count in counts if count not in apart]
+    if not kept:
+        raise typer.BadParameter(f"there is no device '{device}' here")
     cases = list(cases_of(family or FAMILIES, batch or (), kept))
     measured = measure(ours, sides.limits(), cases, base, repeats, say)
     peers.write(out, "speed", {**facts, "device": device, **to_json(measured)})
