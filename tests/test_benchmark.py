@@ -315,7 +315,8 @@ def test_time_to_fidelity_is_until_the_references_last_value(figures: Any) -> No
 
     def training(family: str, side: str, seed: int, *marks: tuple[float, float]) -> dict[str, Any]:
         told = [{"seconds": seconds, "fidelity": value} for seconds, value in marks]
-        return {"family": family, "side": side, "seed": seed, "marks": told}
+        about = {"family": family, "side": side, "seed": seed, "encode_s": 0.5}
+        return about | {"marks": told}
 
     trainings = [
         training("ctgan", "ours", 0, (1.0, 0.4), (2.0, 0.7), (3.0, 0.9)),
@@ -327,7 +328,7 @@ def test_time_to_fidelity_is_until_the_references_last_value(figures: Any) -> No
     found = {"ceiling": {"fidelity": 0.98}, "trainings": trainings}
     first, second, alone = approach.figures(found)
     assert (first["ours_s"], first["peer_s"], first["times_sooner"]) == (2.0, 8.0, 4.0)
-    assert (first["peer_last"], first["peer_whole_s"]) == (0.7, 9.0)
+    assert (first["peer_last"], first["peer_whole_s"], first["peer_encode_s"]) == (0.7, 9.0, 0.5)
     assert (second["ours_s"], second["times_sooner"]) == (None, None)
     assert "ours_s" not in alone
     console = Console(width=200)

@@ -3,8 +3,9 @@
 Both sides train on the same rows, in turn, with as many threads, each as its defaults have it. As
 they go, the rows of the weights that would be kept are drawn; that costs neither side any time.
 `raysynth.probe` says of each how near they are to the same held-out rows: its `fidelity`, of codes
-that one codec makes of either side's rows. Seconds count from the table in memory, encoding among
-them. A side has **reached** the reference's last value with the first rows that have it.
+that one codec makes of either side's rows. Seconds count from the table in memory: encoding is
+among them, and told beside, and so is what a side itself does to choose its weights (our probes).
+A side has **reached** the reference's last value with the first rows that have it.
 
 References: ctgan 0.12.1 of `ctgan` and `tvae`; MOSTLY AI's engine of `autoregressive`.
 """
@@ -96,9 +97,10 @@ def _course(side: sides.Side, judge: Judge, settings: dict[str, Any]) -> Entry:
     threads = settings["threads"]
     told = {key: value for key, value in settings.items() if key != "threads"}
     with tempfile.TemporaryDirectory() as folder:
-        drawn = side.run("approach", threads, **{**told, "folder": folder})["marks"]
-        marks = [mark | judge.figures(pq.read_table(mark["file"])) for mark in drawn]
-    return {"family": told["family"], "side": side.name, "seed": told["seed"], "marks": marks}
+        went = side.run("approach", threads, **{**told, "folder": folder})
+        marks = [mark | judge.figures(pq.read_table(mark["file"])) for mark in went["marks"]]
+    about = {"family": told["family"], "side": side.name, "seed": told["seed"]}
+    return {**about, "encode_s": went["encode_s"], "marks": marks}
 
 
 def reached(marks: Sequence[Entry], value: float) -> float | None:
@@ -109,7 +111,7 @@ def reached(marks: Sequence[Entry], value: float) -> float | None:
 def figures(found: dict[str, Any]) -> list[Entry]:
     """A training of ours each: the reference's last fidelity and when each side reached it."""
     theirs = {
-        (entry["family"], entry["seed"]): entry["marks"]
+        (entry["family"], entry["seed"]): entry
         for entry in found["trainings"]
         if entry["side"] == "peer"
     }
@@ -118,11 +120,13 @@ def figures(found: dict[str, Any]) -> list[Entry]:
         key = entry["family"], entry["seed"]
         if entry["side"] != "ours":
             continue
-        mine, peer = entry["marks"], theirs.get(key)
+        mine, reference = entry["marks"], theirs.get(key)
         about = {"family": key[0], "seed": key[1], "ours_last": mine[-1]["fidelity"]}
-        about |= {"ours_whole_s": mine[-1]["seconds"]}
-        if peer is not None:
+        about |= {"ours_whole_s": mine[-1]["seconds"], "ours_encode_s": entry["encode_s"]}
+        if reference is not None:
+            peer = reference["marks"]
             value = peer[-1]["fidelity"]
+            about |= {"peer_encode_s": reference["encode_s"]}
             ours_s, peer_s = reached(mine, value), reached(peer, value)
             sooner = None if ours_s is None or peer_s is None else peer_s / ours_s
             about |= {"peer_last": value, "peer_whole_s": peer[-1]["seconds"]}
@@ -147,10 +151,12 @@ def shown(found: dict[str, Any]) -> list[Any]:
         "reference's last",
         "its s to there",
         "its s in all",
+        "encoding",
         "ours, s to there",
         "times sooner",
         "our last",
         "our s in all",
+        "encoding",
     ):
         table.add_column(name, justify="right")
     for family in dict.fromkeys(one["family"] for one in told):
@@ -161,10 +167,12 @@ def shown(found: dict[str, Any]) -> list[Any]:
             score(last, 3) if last else "none here",
             _times(mine, "peer_s"),
             _times(mine, "peer_whole_s"),
+            _times(mine, "peer_encode_s"),
             _times(mine, "ours_s"),
             _times(mine, "times_sooner", "x"),
             score([one["ours_last"] for one in mine], 3),
             _times(mine, "ours_whole_s"),
+            _times(mine, "ours_encode_s"),
         )
     return [table, f"training rows drawn at random have {found['ceiling']['fidelity']:.3f}"]
 

@@ -132,6 +132,15 @@ class Course:
         self.folder = Path(folder)
         self.marks: list[Result] = []
         self._begun, self._paused = time.perf_counter(), 0.0
+        self._encoded = 0.0
+
+    def encoded(self) -> None:
+        """The table is encoded, and training begins."""
+        self._encoded = time.perf_counter() - self._begun
+
+    def result(self) -> Result:
+        """Seconds that encoding took, and every mark."""
+        return {"encode_s": self._encoded, "marks": self.marks}
 
     def mark(self, epoch: int, draw: Callable[[Path], object]) -> None:
         """Note the seconds at the end of an epoch, and have `draw` write rows to a file."""

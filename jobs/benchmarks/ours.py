@@ -84,6 +84,7 @@ def approach(settings: Settings) -> Result:
     """A training to its end, and rows of the weights that it would keep, drawn as it goes."""
     course, config = Course(settings["folder"]), config_of(settings)
     codec, codes, _ = encoded(settings)
+    course.encoded()
     plan, model, best = plan_of(settings, codes.rows), build(config, codec), Best()
 
     def draw(file: Path) -> None:
@@ -99,7 +100,7 @@ def approach(settings: Settings) -> Result:
     for epoch in learn(model, codec.layout, how, windows, plan, 0, best, codec):
         if marked(epoch.number, plan.epochs) or epoch.last:
             course.mark(epoch.number, draw)
-    return {"marks": course.marks}
+    return course.result()
 
 
 def identity(settings: Settings) -> Result:

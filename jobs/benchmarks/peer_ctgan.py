@@ -115,6 +115,7 @@ def approach(settings: Settings) -> Result:
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
 
     def over(epochs: Sequence[int], **_: Any) -> Iterator[int]:
+        course.encoded()
         for number, epoch in enumerate(epochs, 1):
             yield epoch
             if marked(number, len(epochs)):
@@ -122,7 +123,7 @@ def approach(settings: Settings) -> Result:
 
     where.tqdm = over
     model.fit(frame, discrete)
-    return {"marks": course.marks}
+    return course.result()
 
 
 def identity(_: Settings) -> Result:

@@ -36,13 +36,14 @@ def approach(settings: Settings) -> Result:
     engine.split(frame, workspace_dir=space, model_type="TABULAR")
     engine.analyze(workspace_dir=space)
     engine.encode(workspace_dir=space)
+    course.encoded()
     engine.train(
         max_epochs=float(settings["epochs"] or EPOCHS),
         device=device,
         workspace_dir=space,
         upload_model_data_callback=ended,  # which it calls when an epoch's weights are judged
     )
-    return {"marks": course.marks}
+    return course.result()
 
 
 if __name__ == "__main__":
