@@ -12,6 +12,7 @@
     python jobs/benchmark.py parity anonymeter --table REAL.parquet
     python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
     python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
+    python jobs/benchmark.py chaos --seconds 600 --every 20
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
     python jobs/benchmark.py cost --rows 1000000000 --rate nodes=8 --rate gpus=8
     python jobs/benchmark.py train --repeats 3
@@ -26,6 +27,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this repository, whichever is installed
 from benchmarks import (
     attacks,
+    chaos,
     cost,
     deltas,
     fidelity,
@@ -43,6 +45,7 @@ from benchmarks import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure raysynth.")
 app.command("attacks")(attacks.attacks)
+app.command("chaos")(chaos.chaos)
 app.command("cost")(cost.cost)
 app.command("deltas")(deltas.deltas)
 app.command("peers")(peers.peers)

@@ -235,6 +235,7 @@ def test_a_file_of_settings_that_is_not_there_or_names_no_table(
     [
         (("--epochs", 0), ("epochs", "greater than or equal to 1", "got 0")),
         (("--workers", 0), ("workers", "greater than or equal to 1", "got 0")),
+        (("--min-workers", 2), ("min_workers", "expected at most as many as workers", "got 2")),
         (("--batch", 0), ("batch", "greater than 0", "got 0")),
         (("--seed", -1), ("seed", "greater than or equal to 0", "got -1")),
         (("--fraction", 0), ("fraction", "greater than 0", "got 0.0")),

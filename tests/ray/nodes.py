@@ -193,19 +193,20 @@ class Cluster:
 
     def processes(self, title: str) -> dict[int, int]:
         """Processes whose title has `title` in it, and the number of the node that each is of."""
-        homes = {number: _space(node.pid, "pid_for_children") for number, node in self._alive()}
+        homes = {number: _space(node.pid, "pid_for_children") for number, node in self.alive()}
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                titled = title in (entry / "cmdline").read_text(errors="replace")
+                words = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
             except OSError:  # it has ended
                 continue
-            space = _space(int(entry.name)) if titled else ""
+            space = _space(int(entry.name)) if title in words else ""
             mine = (number for number, home in homes.items() if space and space == home)
             found |= {int(entry.name): number for number in mine}
         return found
 
-    def _alive(self) -> "list[tuple[int, subprocess.Popen[bytes]]]":
+    def alive(self) -> "list[tuple[int, subprocess.Popen[bytes]]]":
+        """The nodes that have not ended, each with its number."""
         return [(number, node) for number, node in enumerate(self.nodes) if node.poll() is None]
 
     def end(self) -> None:
