@@ -42,6 +42,8 @@ WORKER = "RayTrainWorker"
 # How often of each: what is likely on a cluster of spot nodes more than what is not.
 HAPPENS = {"worker": 4, "node": 3, "driver": 2, "drained": 2, "hung": 1}
 STALL_S = 8.0
+NOTICE_S = 8  # spot nodes have two minutes
+LULL_S = 6.0  # between two kills while encoding, at most: a task takes some seconds
 RNN = {"hidden": 64, "batch": 250}
 
 
@@ -131,7 +133,7 @@ def _encoding(nodes: Any, rows: int, chance: int, say: Any) -> dict[str, Any]:
             tasks = sorted(_tasks(nodes))
             if name == "disturbed" and tasks:
                 killed += _kill(draw.choice(tasks))
-            time.sleep(1.0)
+            time.sleep(draw.uniform(0.2, LULL_S))
         digests.append(_digest(codes))
         nodes.told("cancel", number)
     return {"rows": rows, "killed": killed, "same": digests[0] == digests[1]}
@@ -232,26 +234,12 @@ def _happen(nodes: Any, what: str, draw: random.Random) -> bool:
     if what in ("node", "drained") and training:
         number = draw.choice(sorted(set(workers.values())) or training)
         if what == "drained":
-            _drain(nodes, number)
-            time.sleep(8)  # spot nodes are told two minutes before
+            nodes.drain(number, NOTICE_S)
+            time.sleep(NOTICE_S)
         nodes.kill(number)
         nodes.start("train", 1)
         return True
     return False
-
-
-def _drain(nodes: Any, number: int) -> None:
-    address = f"127.0.0.{2 + number}"
-    (node,) = (
-        one["node_id"]
-        for one in nodes.listed("nodes")
-        if one["node_ip"] == address and one["state"] == "ALIVE"
-    )
-    words = ["drain-node", f"--address=127.0.0.2:{nodes.gcs}", f"--node-id={node}"]
-    words += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
-    words += ["--deadline-remaining-seconds=8"]
-    ray = Path(sys.executable).parent / "ray"
-    subprocess.run([ray, *words], env=nodes.environment, capture_output=True, check=True)
 
 
 def _kill(process: int, number: int = signal.SIGKILL) -> bool:

@@ -191,6 +191,19 @@ class Cluster:
         self.nodes[number].kill()
         self.nodes[number].wait(30)
 
+    def drain(self, number: int, seconds: int) -> None:
+        """Tell the cluster that a node will be taken away in so many seconds."""
+        (node,) = (
+            one["node_id"]
+            for one in self.listed("nodes")
+            if one["node_ip"] == f"127.0.0.{2 + number}" and one["state"] == "ALIVE"
+        )
+        words = ["drain-node", f"--address=127.0.0.2:{self.gcs}", f"--node-id={node}"]
+        words += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+        words += [f"--deadline-remaining-seconds={seconds}"]
+        ray = Path(sys.executable).parent / "ray"
+        subprocess.run([ray, *words], env=self.environment, capture_output=True, check=True)
+
     def processes(self, title: str) -> dict[int, int]:
         """Processes whose title has `title` in it, and the number of the node that each is of."""
         homes = {number: _space(node.pid, "pid_for_children") for number, node in self.alive()}

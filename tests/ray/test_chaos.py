@@ -52,33 +52,34 @@ class Story:
 @pytest.fixture(scope="module")
 def nodes(adult: pa.Table) -> Iterator[Cluster]:
     with cluster({"data": (2,), "train": (1, 1)}) as found:
-        pq.write_table(adult.slice(0, 3_000), found.home / "people.parquet")
-        config = TrainConfig(
-            table=str(found.home / "people.parquet"),
-            storage=str(found.home / "runs"),
-            name="job",
-            **SETTINGS,
-        )
-        (found.home / "job.toml").write_text(config.to_toml())
+        _job(found, adult)
         yield found
+
+
+def _job(nodes: Cluster, adult: pa.Table, **more: Any) -> None:
+    pq.write_table(adult.slice(0, 3_000), nodes.home / "people.parquet")
+    table, runs = str(nodes.home / "people.parquet"), str(nodes.home / "runs")
+    config = TrainConfig(table=table, storage=runs, name="job", **(SETTINGS | more))
+    (nodes.home / "job.toml").write_text(config.to_toml())
+
+
+def _epoch(nodes: Cluster) -> int:
+    """The last epoch of which there is a checkpoint."""
+    folder = nodes.home / "runs" / "job" / "work" / "checkpoints"
+    return max((int(one.parent.name[:8]) for one in folder.glob("*/index.json")), default=0)
 
 
 @pytest.fixture(scope="module")
 def story(nodes: Cluster) -> Story:
     """A worker is killed, then a node, then, another having come, the node of all workers left."""
     number = nodes.told("submit", "train", "job.toml")["job"]
-    folder = nodes.home / "runs" / "job" / "work" / "checkpoints"
-
-    def epoch() -> int:
-        return max((int(one.name[:8]) for one in folder.glob("*.*")), default=0)
-
     back_s = {}
 
     def after(what: str, least: int) -> None:
         """Wait until epochs are over that were not when `what` happened."""
         begun = time.monotonic()
-        reached = max(epoch(), least)
-        until(lambda: epoch() > reached, 120)
+        reached = max(_epoch(nodes), least)
+        until(lambda: _epoch(nodes) > reached, 120)
         back_s[what] = time.monotonic() - begun
 
     after("submitted", 4)
@@ -148,3 +149,32 @@ def test_a_worker_in_which_nothing_happens_ends_itself_and_says_where(tmp_path: 
     assert done.returncode == 70
     assert done.stdout == "works\n"
     assert "in <module>" in done.stderr
+
+
+@pytest.mark.operate
+def test_a_checkpoint_is_kept_when_a_nodes_end_is_announced_and_a_hung_worker_given_up(
+    adult: pa.Table,
+) -> None:
+    """No other checkpoint is due: what training goes on from is that of the announcement."""
+    watched = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
+    kinds = {"data": (2,), "train": (1, 1)}
+    with cluster(kinds, None, **watched) as nodes:
+        _job(nodes, adult, epochs=10_000, checkpoint_s=1e6, stall_s=8.0)
+        number = nodes.told("submit", "train", "job.toml")["job"]
+        until(lambda: nodes.processes(WORKERS), 120)
+        time.sleep(15)
+        assert _epoch(nodes) == 0
+        first, last = sorted(set(nodes.processes(WORKERS).values()))
+        nodes.drain(first, 60)
+        until(lambda: _epoch(nodes), 30)
+        nodes.kill(first)
+        until(lambda: "workers were lost or joined: 1 go on from" in _log(nodes, number), 60)
+        (worker,) = nodes.processes(WORKERS)
+        os.kill(worker, signal.SIGSTOP)
+        until(lambda: _log(nodes, number).count("workers were lost or joined: 1") == 2, 120)
+        assert set(nodes.processes(WORKERS).values()) == {last}
+        assert nodes.told("cancel", number)["state"] == "stopped"
+
+
+def _log(nodes: Cluster, number: str) -> str:
+    return nodes.run("logs", number).out

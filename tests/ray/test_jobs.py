@@ -138,7 +138,7 @@ def test_stages_keep_to_the_nodes_of_their_pool(nodes: Cluster, story: dict[str,
     data = {what for what in where if what.startswith("MapBatches")}
     assert len(data) == 2, "summarised and spilled, and sorted"
     assert {pool for what in data for pool in where[what]} == {"data"}
-    assert where["JobSupervisor"] == where["TrainController"] == where["_Board"] == {"data"}
+    assert where["JobSupervisor"] == where["TrainController"] == where["Board"] == {"data"}
     assert where["RayTrainWorker"] == {"train"}
     workers = [one for one in nodes.listed("actors") if one["class_name"] == "RayTrainWorker"]
     assert len({one["node_id"] for one in workers}) == 2, "one on each"
