@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,10 +100,10 @@ def shown(found: dict[str, Any]) -> list[str]:
 def _nodes() -> Iterator[Any]:
     """A head, a node of data and two that train; the environment of Ray's tests, set first."""
     sys.path.insert(0, str(sides.JOBS.parent))
-    from tests.ray import conftest  # noqa: F401 (sets what Ray reads when it is imported)
-    from tests.ray.nodes import cluster
-
-    with cluster({"data": (2,), "train": (1, 1)}, RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="1") as nodes:
+    import_module("tests.ray.conftest")
+    cluster = import_module("tests.ray.nodes").cluster
+    kinds = {"data": (2,), "train": (1, 1)}
+    with cluster(kinds, RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="1") as nodes:
         yield nodes
 
 

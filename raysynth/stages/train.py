@@ -241,10 +241,10 @@ def _attempt(
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     with scratch:
         stopped = follower.follow(over, told["board"], more)
+    if stopped is not None:
+        raise Stopped(stopped)  # also where a worker was lost meanwhile
     if "error" in outcome:
         raise outcome["error"]
-    if stopped is not None:
-        raise Stopped(stopped)
 
 
 def _resources(config: TrainConfig, cpus: int) -> dict[str, float]:

@@ -207,7 +207,7 @@ class Cluster:
     def processes(self, title: str) -> dict[int, int]:
         """Processes whose title has `title` in it, and the number of the node that each is of."""
         homes = {number: _space(node.pid, "pid_for_children") for number, node in self.alive()}
-        found = {}
+        found: dict[int, int] = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
