@@ -154,8 +154,10 @@ def _fit(
         except Stopped:
             raise
         except Exception as error:
+            if isinstance(cluster.own(error), RaysynthError):
+                raise
             failed = failed + 1 if _reached(work) == before else 0
-            if isinstance(cluster.own(error), RaysynthError) or failed > _retries(config):
+            if failed > _retries(config):
                 raise
 
 

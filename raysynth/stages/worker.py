@@ -184,7 +184,7 @@ class _Desk:
         if parallel.rank() == 0:
             news |= {"seconds": dict(self.clock.seconds), "steps": self.clock.steps}
             stop = ray.get(self.board.post.remote(**news))
-            late = now - self._kept > self.config.checkpoint_s and not self._writer.busy
+            late = now - self._kept > self.config.checkpoint_s
             ask = now - self._asked > NOTICE_S
         stop, late, ask = parallel.agreed((stop, late, ask), self.device)
         leaving = ask and self._notice()
@@ -204,7 +204,8 @@ class _Desk:
     def _keep(self, done: int, part: Part, wait: bool) -> bool:
         """Keep a checkpoint, every worker coming here; whether it could be.
 
-        Where it, or the one before it, could not, the board has why, and training is to end: tried
+        One that is still being written is waited for, so that no more than two intervals of work
+        can be lost. Where it could not be kept, the board has why, and training is to end: tried
         again at once, it would only fail again, and from the last one that is whole nothing is
         lost.
         """

@@ -74,17 +74,17 @@ class Story:
 def story(
     tmp_path_factory: pytest.TempPathFactory, people: pa.Table, start: Start, home: Path
 ) -> Story:
-    story = Story(tmp_path_factory.mktemp("story"), start)
+    story, others = Story(tmp_path_factory.mktemp("story"), start), _ours(home)
     pq.write_table(_planted(people), story.folder / "adult.parquet")
     (story.folder / "story.toml").write_text(SETTINGS)
     _until_checkpoint(story, "killed", lambda pid: os.kill(pid, signal.SIGKILL))
     story.left["killed"] = _names(story.run / "work")
     _to_the_end(story, "changed", "--seed", 7)
     _until_checkpoint(story, "terminated", lambda pid: os.kill(pid, signal.SIGTERM))
-    story.left["terminated"] = _processes(home)
+    story.left["terminated"] = _left(home, others)
     # A terminal sends Ctrl-C to the whole process group, Ray's processes among it.
     _until_checkpoint(story, "interrupted", lambda pid: os.killpg(pid, signal.SIGINT))
-    story.left["interrupted"] = _processes(home)
+    story.left["interrupted"] = _left(home, others)
     _to_the_end(story, "finished", "--json")
     before = _contents(story.run)
     _to_the_end(story, "again")
@@ -128,20 +128,26 @@ def _checkpoints(story: Story) -> set[str]:
     return {path.parent.name for path in story.run.glob("work/checkpoints/*/index.json")}
 
 
-def _processes(home: Path, patience_s: float = 60) -> list[str]:
-    """What is still alive of Ray's after `patience_s`, told by the environment of our tests."""
-    mark, until = f"RAY_TMPDIR={home}".encode(), time.monotonic() + patience_s
-    while True:
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (process / "environ").read_bytes() and process.name != str(os.getpid()):
-                    found.append((process / "comm").read_text().strip())
-            except OSError:
-                continue
-        if not found or time.monotonic() > until:
-            return found
+def _ours(home: Path) -> dict[str, str]:
+    """Number and name of each process of Ray's, told by the environment of our tests."""
+    mark, found = f"RAY_TMPDIR={home}".encode(), {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes() and process.name != str(os.getpid()):
+                found[process.name] = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+    return found
+
+
+def _left(home: Path, others: dict[str, str], patience_s: float = 60) -> list[str]:
+    """What is still alive of them after `patience_s`, but for those of another cluster."""
+    until = time.monotonic() + patience_s
+    while left := {number: name for number, name in _ours(home).items() if number not in others}:
+        if time.monotonic() > until:
+            break
         time.sleep(0.2)
+    return list(left.values())
 
 
 def _names(folder: Path) -> list[str]:

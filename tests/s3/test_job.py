@@ -87,7 +87,7 @@ class Job:
 
     def train(self, name: str, *watches: Watch, **more: str) -> None:
         """Train under this name. At the first checkpoint, all that lies in the run is looked at."""
-        asked = f"PUT /{self.bucket.bucket}/runs/{name}/{CHECKPOINTS}1/state"
+        asked = f"PUT /{self.bucket.bucket}/runs/{name}/{CHECKPOINTS}1.{0:010d}/state"
         look = Watch(asked, functools.partial(self.look, name))
         self.line.watches = [look, *watches]
         end = self.run("train", "job.toml", "--name", name, **more)
@@ -165,7 +165,7 @@ def disturbed(undisturbed: Job) -> Job:
         Watch(f"PUT {work}/table.json", lambda: job.line.watches.append(second)),
         stopping(f"PUT {work}/spilled/"),
         stopping(f"PUT {work}/codes/0"),
-        stopping(f"PUT /{bucket}/runs/{name}/{CHECKPOINTS}2/state"),
+        stopping(f"PUT /{bucket}/runs/{name}/{CHECKPOINTS}2.{0:010d}/state"),
     ]
     job.train(name, *watches)
     job.stopped = [watch.seen for watch in (*watches, second)]
@@ -252,7 +252,7 @@ def test_a_training_the_store_or_a_kill_has_ended_goes_on_by_the_same_command(
     """The store stays away when epoch 2 is to be kept; next the driver is killed at epoch 3."""
     job, name = undisturbed, "ended"
     asked = f"PUT /{job.bucket.bucket}/runs/{name}/{CHECKPOINTS}"
-    never = interruption(job.line, job.store, f"{asked}2/state", refusals=10**9)
+    never = interruption(job.line, job.store, f"{asked}2.{0:010d}/state", refusals=10**9)
     job.train(name, never, RAYSYNTH_RETRY_S="1")
     end = job.ends[name]
     assert end.returncode == 2, end.stderr
@@ -267,7 +267,7 @@ def test_a_training_the_store_or_a_kill_has_ended_goes_on_by_the_same_command(
         over.wait(300)
         raise ConnectionAbortedError  # the rest of it never comes
 
-    job.line.watches = [Watch(f"{asked}3/index", hold)]
+    job.line.watches = [Watch(f"{asked}3.{0:010d}/index", hold)]
     with job.begin("train", "job.toml", "--name", name) as process:
         assert reached.wait(300)
         other = job.run("train", "job.toml", "--name", name)
