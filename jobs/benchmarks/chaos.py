@@ -44,7 +44,8 @@ WORKER = "RayTrainWorker"
 HAPPENS = {"worker": 4, "node": 3, "driver": 2, "drained": 2, "hung": 1}
 STALL_S = 8.0
 NOTICE_S = 8  # spot nodes have two minutes
-LULL_S = 6.0  # between two kills while encoding, at most: a task takes some seconds
+KILLS = 8  # or it would never end: a task takes some seconds, and then another is killed
+LULL_S = 3.0  # between two of them, at most
 RNN = {"hidden": 64, "batch": 250}
 
 
@@ -132,9 +133,10 @@ def _encoding(nodes: Any, rows: int, chance: int, say: Any) -> dict[str, Any]:
         codes = nodes.home / "runs" / name / "work" / "codes"
         while not (codes / "index.json").exists():
             tasks = sorted(_tasks(nodes))
-            if name == "disturbed" and tasks:
+            if name == "disturbed" and tasks and killed < KILLS:
                 killed += _kill(draw.choice(tasks))
-            time.sleep(draw.uniform(0.2, LULL_S))
+                time.sleep(draw.uniform(0.0, LULL_S))
+            time.sleep(0.1)
         digests.append(_digest(codes))
         nodes.told("cancel", number)
     return {"rows": rows, "killed": killed, "same": digests[0] == digests[1]}
