@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raysynth import models
-from raysynth.config import TrainConfig, parse
+from raysynth.config import TrainConfig
 from raysynth.guess import settle
 from raysynth.hashing import Ids
 from raysynth.layout import Codes
-from raysynth.learn import Best, Epoch, Plan, Resident, learn
+from raysynth.learn import Best, Epoch, Resident, learn
 from raysynth.models import TableModel
 from raysynth.relate import Found, without
-from raysynth.run import build, drawing_of, fit, related
+from raysynth.run import build, drawing_of, fit, plan_of, related
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import Summary, summarise
@@ -77,12 +76,7 @@ class Learner:
     by_heart: bool = False
 
     def __post_init__(self) -> None:
-        family = models.get(self.config.family)
-        own = parse(family.Config, self.config.model)
-        rows = self.codes.rows
-        epochs = self.config.epochs or family.epochs(rows, own)
-        batch = family.batch_rows(own.batch, own)
-        self.plan = Plan(rows, batch, epochs, self.config.seed, self.config.patience)
+        self.plan = plan_of(self.config, self.codes.rows)
         self.model: TableModel = build(self.config, self.codec)
         self.model.chooses = self.model.chooses and not self.by_heart
         self.best = Best()

@@ -30,7 +30,7 @@ from raysynth.checkpoint import entry
 from raysynth.config import TrainConfig, parse
 from raysynth.draw import Draw
 from raysynth.errors import AbsentError, RunError, StorageError
-from raysynth.learn import load_weights
+from raysynth.learn import Plan, load_weights
 from raysynth.models import Encoding, TableModel
 from raysynth.relate import Found
 from raysynth.relations import Relation
@@ -133,6 +133,19 @@ def drawing_of(config: TrainConfig) -> Draw:
     """How the family draws batches with its settings."""
     family = models.get(config.family)
     return family.drawing(parse(family.Config, config.model))
+
+
+def plan_of(config: TrainConfig, rows: int, workers: int = 1) -> Plan:
+    """How long to train on a table of `rows` rows, and with how many of a step's a worker.
+
+    The rows of a step are the settings' for any number of workers, so rates are as well; but whole
+    packs, where a family has them, and at least one a worker.
+    """
+    family = models.get(config.family)
+    settings = parse(family.Config, config.model)
+    batch = family.batch_rows(max(1, settings.batch // workers), settings)
+    epochs = config.epochs or family.epochs(rows, settings)
+    return Plan(rows, batch, epochs, config.seed, config.patience)
 
 
 def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "cpu") -> TableModel:

@@ -24,12 +24,12 @@ from benchmarks.measure import (
     peak_mib,
     sampling,
 )
-from raysynth import codecs, models
-from raysynth.config import TrainConfig, parse
+from raysynth import codecs
+from raysynth.config import TrainConfig
 from raysynth.guess import settle
 from raysynth.layout import Codes
 from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.run import build, drawing_of, encoding_of, fit, save_run
+from raysynth.run import build, drawing_of, encoding_of, fit, plan_of, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
@@ -67,7 +67,7 @@ def operations(settings: Settings) -> Result:
     What is looked up instead of multiplied (conditions, one-hot inputs) counts for nothing.
     """
     codec, codes, _ = encoded(settings)
-    plan, model = plan_of(settings, codes.rows), build(config_of(settings), codec)
+    plan, model = plan_of(config_of(settings), codes.rows), build(config_of(settings), codec)
     draw = drawing_of(config_of(settings))
     epochs = learn(model, codec.layout, draw, Resident(codes), plan)
     step = flops(lambda: list(epochs)) / (plan.steps * plan.epochs)
@@ -85,7 +85,7 @@ def approach(settings: Settings) -> Result:
     course, config = Course(settings["folder"]), config_of(settings)
     codec, codes, _ = encoded(settings)
     course.encoded()
-    plan, model, best = plan_of(settings, codes.rows), build(config, codec), Best()
+    plan, model, best = plan_of(config, codes.rows), build(config, codec), Best()
 
     def draw(file: Path) -> None:
         own = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -133,20 +133,8 @@ def config_of(settings: Settings) -> TrainConfig:
     return TrainConfig(**facts, family=family, model=model, storage=settings["folder"], name="ours")
 
 
-def _family(settings: Settings) -> models.Family:
-    return models.get(settings.get("family", PEERS))
-
-
 def _path(settings: Settings) -> Path:
     return config_of(settings).path
-
-
-def plan_of(settings: Settings, rows: int) -> Plan:
-    """How long one worker trains on so many rows, as the family asks for."""
-    config, family = config_of(settings), _family(settings)
-    own = parse(family.Config, config.model)
-    epochs = config.epochs or family.epochs(rows, own)
-    return Plan(rows, family.batch_rows(own.batch, own), epochs, config.seed)
 
 
 def encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
@@ -165,7 +153,7 @@ def encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, 
 
 def _train(settings: Settings, ticks: Ticks) -> Plan:
     codec, codes, _ = encoded(settings)
-    plan, model = plan_of(settings, codes.rows), build(config_of(settings), codec)
+    plan, model = plan_of(config_of(settings), codes.rows), build(config_of(settings), codec)
     lines, best, draw = [], Best(), drawing_of(config_of(settings))
     ticks.mark()
     for epoch in learn(model, codec.layout, draw, Resident(codes), plan, 0, best, codec):

@@ -8,6 +8,8 @@ gone.
 before, or, with `min_workers`, as many as have room (`room`), and more join when there is. Three
 times, then what made them end is raised, unless training came further meanwhile: it ends only where
 it stays. What was done since the checkpoint, and the wait, is told.
+
+Longer than other files: all that the driver of a training does.
 """
 
 import json
@@ -33,7 +35,7 @@ from raysynth.errors import RaysynthError, RunError, Stopped, StorageError
 from raysynth.interrupts import noted
 from raysynth.learn import Best, Plan, ended, restore
 from raysynth.progress import Phase, Show
-from raysynth.run import Run, build, finish, save_run
+from raysynth.run import Run, build, finish, plan_of, save_run
 from raysynth.stages import cluster, room, worker
 from raysynth.stages.board import Board
 from raysynth.stages.claim import claimed, staged
@@ -88,7 +90,7 @@ def learned(
     Each worker has `cpus` cores. `clock` has what was spent before, to be told when the workers
     have started. Raises `RunError`, `StorageError`.
     """
-    plan = worker.plan_of(config, rows, config.workers)
+    plan = plan_of(config, rows, config.workers)
     with show.phase("train", plan.epochs * rows) as phase, cluster.own_errors():
         follower = _Follower(config, plan, phase, show, clock or Clock())
         _fit(config, codecs, rows, codes, work, cpus, follower)

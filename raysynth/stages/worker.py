@@ -26,14 +26,14 @@ import ray.train
 import ray.train.torch
 import torch
 
-from raysynth import checkpoint, models, parallel
+from raysynth import checkpoint, parallel
 from raysynth.checkpoint import Checkpoint, Reached, Writer
 from raysynth.clock import CHECKPOINT, Clock
-from raysynth.config import TrainConfig, parse
+from raysynth.config import TrainConfig
 from raysynth.errors import StorageError
 from raysynth.learn import Best, Epoch, Part, Plan, capture, ended, learn, restore
 from raysynth.models import TableModel
-from raysynth.run import build, drawing_of
+from raysynth.run import build, drawing_of, plan_of
 from raysynth.shards import Share
 from raysynth.stages.meters import Training
 from raysynth.storage import Place
@@ -44,19 +44,6 @@ NOTICE_S = 5.0  # between two looks for nodes that are about to go
 STALLED = 70  # exit code of a worker in which nothing happened
 
 log = logging.getLogger(__name__)
-
-
-def plan_of(config: TrainConfig, rows: int, workers: int) -> Plan:
-    """How long to train on a table of `rows` rows, and with how many of a step's a worker.
-
-    The rows of a step are the settings' for any number of workers, so rates are as well; but whole
-    packs, where a family has them, and at least one a worker.
-    """
-    family = models.get(config.family)
-    settings = parse(family.Config, config.model)
-    batch = family.batch_rows(max(1, settings.batch // workers), settings)
-    epochs = config.epochs or family.epochs(rows, settings)
-    return Plan(rows, batch, epochs, config.seed, config.patience)
 
 
 def work(settings: dict[str, Any]) -> None:
