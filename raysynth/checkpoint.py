@@ -104,11 +104,6 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: StorageError | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether the last one is still being written."""
-        return self._thread is not None and self._thread.is_alive()
-
     def put(self, checkpoint: Checkpoint) -> None:
         """Keep one, once that before it is. Raises `StorageError` of what could not be kept."""
         self.finish()

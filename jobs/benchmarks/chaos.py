@@ -179,7 +179,7 @@ def _training(
     folder = nodes.home / "runs" / "soak" / "work" / "checkpoints"
     draw, happened, back = random.Random(chance), Counter[str](), list[float]()
     jobs = [nodes.told("submit", "train", settings)["job"]]
-    _until(lambda: _newest(folder) > "", 120)
+    import_module("tests.server").until(lambda: _newest(folder), 120)
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         what = draw.choices(list(HAPPENS), list(HAPPENS.values()))[0]
@@ -205,7 +205,7 @@ def _training(
     end = nodes.run("submit", "train", settings, "--wait", "--json")
     told = json.loads(end.out.splitlines()[-1]) if end.out else {"state": end.err.strip()}
     jobs.append(told.get("job", jobs[-1]))
-    said = [line for one in dict.fromkeys(jobs) for line in _messages(nodes, one)]
+    said = [line for one in dict.fromkeys(jobs) for line in nodes.said(one)]
     lost = [line for line in said if line.startswith("workers were lost or joined: ")]
     copy = Path(".benchmark") / "soak"
     subprocess.run(["rm", "-rf", str(copy)], check=True)
@@ -260,19 +260,6 @@ def _newest(folder: Path) -> str:
 
 def _running(jobs: list[dict[str, Any]]) -> bool:
     return any(one["state"] in ("running", "pending") for one in jobs)
-
-
-def _until(holds: Any, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise RuntimeError(f"it did not come about within {seconds:.0f} s")
-        time.sleep(0.2)
-
-
-def _messages(nodes: Any, job: str) -> list[str]:
-    lines = nodes.run("logs", job).out.splitlines()
-    return [str(json.loads(line).get("message", "")) for line in lines if line.startswith("{")]
 
 
 def _judged(run: Path, epochs: int, seeds: int, say: Any) -> dict[str, Any]:

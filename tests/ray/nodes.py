@@ -186,6 +186,11 @@ class Cluster:
         until(running, 120)
         return secret, Client(f"http://127.0.0.1:{port}", secret)
 
+    def said(self, job: str) -> list[str]:
+        """The messages that a job logged."""
+        lines = self.run("logs", job).out.splitlines()
+        return [str(json.loads(line)["message"]) for line in lines if line.startswith("{")]
+
     def kill(self, number: int) -> None:
         """Kill a node, and with it all of its processes."""
         self.nodes[number].kill()

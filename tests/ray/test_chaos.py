@@ -3,7 +3,6 @@
 The longer story, with what is hung, drained or killed at random, is `jobs/benchmark.py chaos`.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -95,9 +94,7 @@ def story(nodes: Cluster) -> Story:
     after("the node of the first worker was killed", 32)
     end = nodes.run("submit", "train", "job.toml", "--wait")
     assert end.code == 0, end.err
-    lines = nodes.run("logs", number).out.splitlines()
-    said = [json.loads(line)["message"] for line in lines if line.startswith("{")]
-    return Story(open_run(nodes.home / "runs" / "job"), said, back_s)
+    return Story(open_run(nodes.home / "runs" / "job"), nodes.said(number), back_s)
 
 
 def test_a_training_ends_well_whatever_it_loses(story: Story) -> None:
