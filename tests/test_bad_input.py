@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -525,25 +526,30 @@ def test_a_disk_that_fills_up_while_saving_loses_nothing(
 # -- the cluster ----------------------------------------------------------------------------------
 
 
+def _apart(address: str, *words: object) -> "subprocess.CompletedProcess[str]":
+    """The command in a process that no other test has joined to a cluster; it waits for none."""
+    code = "from raysynth.stages import cluster; cluster.PATIENCE_S = 0; "
+    code += "from raysynth.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    environment = os.environ | {"RAY_ADDRESS": address}
+    return subprocess.run(
+        command, check=False, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:8265", "127.0.0.1:9"])
-def test_an_address_where_no_cluster_is_stops_who_needs_one(
-    cli: Callable[..., Any], table: Path, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
-    monkeypatch.setattr("raysynth.stages.cluster.PATIENCE_S", 1)
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    end = cli("train", table.name, "--epochs", 1)
-    assert end.code == 2, end
+def test_an_address_where_no_cluster_is_stops_who_needs_one(table: Path, address: str) -> None:
+    end = _apart(address, "train", table.name, "--epochs", 1)
+    assert end.returncode == 2, end
     said = "no Ray cluster answers there; expected the head's HOST:6379"
-    assert f"error: RAY_ADDRESS: {said}" in end.err
-    assert "Traceback" not in end.err.rpartition("error: ")[2]
+    assert f"error: RAY_ADDRESS: {said}" in end.stderr
+    assert "Traceback" not in end.stderr.rpartition("error: ")[2]
 
 
-def test_an_address_where_no_cluster_is_stops_nobody_else(
-    cli: Callable[..., Any], folder: Path, run: Path
-) -> None:
-    end = cli("sample", run, "--rows", 5, "--out", "o.csv")
-    assert end.code == 0, end
-    assert "rows are not counted for Prometheus: RAY_ADDRESS" in end.err
+def test_an_address_where_no_cluster_is_stops_nobody_else(folder: Path, run: Path) -> None:
+    end = _apart("nowhere", "sample", run, "--rows", 5, "--out", "o.csv")
+    assert end.returncode == 0, end
+    assert "rows are not counted for Prometheus: RAY_ADDRESS" in end.stderr
     assert len((folder / "o.csv").read_text().splitlines()) == 6
 
 
