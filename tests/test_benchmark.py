@@ -385,6 +385,13 @@ def test_formulas_of_files_are_what_the_code_does(figures: Any, counted: dict[st
         assert checks[name].predicted == checks[name].measured
     for name in ("spilled bytes", "bytes read for buckets"):
         assert checks[name].ratio == pytest.approx(1, abs=0.05)
+    assert stored["grouped"]["groups"] > 4
+    assert checks["requests, first"].predicted == checks["requests, first"].measured
+    for name in ("bytes spilled, first", "bytes read, first"):
+        assert checks[name].ratio == pytest.approx(1, abs=0.05)
+    # Of a few hundred rows a group, who crosses the size of a file is chance.
+    for name in ("groups' files", "requests, then", "bytes spilled, then", "bytes read, then"):
+        assert checks[name].ratio == pytest.approx(1, abs=0.25)
 
 
 def test_what_is_reckoned_grows_as_told(figures: Any, counted: dict[str, Any]) -> None:
@@ -394,8 +401,11 @@ def test_what_is_reckoned_grows_as_told(figures: Any, counted: dict[str, Any]) -
         cost._reckoned("t", "autoregressive", step, counted["stored"], rows, cost.Rates(), False)
         for rows in (10**9, 10**10)
     )
-    visits = [one["asked"]["spilled"] * one["asked"]["buckets"] for one in (some, more)]
-    assert visits[1] / visits[0] == pytest.approx(100, rel=0.1)
+    visits = [one["asked"]["visits"] for one in (some, more)]
+    assert visits[1] / visits[0] == pytest.approx(10**1.5, rel=0.1)
+    straight = [one["asked"]["spilled"][0] * one["asked"]["buckets"] for one in (some, more)]
+    assert straight[0] > 10 * visits[0]
+    assert straight[1] / straight[0] == pytest.approx(100, rel=0.1)
     assert more["steps"] / some["steps"] == pytest.approx(10, rel=0.01)
     assert some["batch"] == 4  # of 256 rows, on 64 workers
     assert {term["name"] for term in some["train"]} > {"steps", "sum: bytes"}

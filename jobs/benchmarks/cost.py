@@ -10,8 +10,9 @@ linear in its rows; W workers send 2 (W - 1) / W times their gradients each in a
 the longest of its products, what memory moves for all else, and the host's calls; then the sum.
 
 Encoding reads the table twice and spills row and key by `shuffle.SPILL`; each bucket then looks
-into every spilled file, so **visits grow with the square of the table**, and with them the footers
-that are read, 24 bytes a bucket. A worker whose share is more than a window reads all of it again
+into every spilled file, so visits grow with the square of the table, and with them the footers
+that are read, 24 bytes a bucket. Past `shuffle.DIRECT` buckets rows are spilled twice, so that
+visits grow with the power of 3/2. A worker whose share is more than a window reads all of it again
 each epoch.
 """
 
@@ -98,6 +99,30 @@ class Term(NamedTuple):
     of: str
 
 
+class Spill(NamedTuple):
+    """All `rows` in so many `files`, each cut into so many `parts`; each part is read once."""
+
+    rows: float
+    size: int
+    files: float
+    parts: float
+
+    @property
+    def visits(self) -> float:
+        """How often a file is looked into."""
+        return self.files * self.parts
+
+    @property
+    def written_bytes(self) -> float:
+        """Bytes of the files."""
+        return spilled_bytes(self.rows, self.size, self.files, self.parts)
+
+    @property
+    def read_bytes(self) -> float:
+        """Bytes read of them."""
+        return visit_bytes(self.rows, self.size, self.files, self.parts)
+
+
 # -- formulas -------------------------------------------------------------------------------------
 
 
@@ -148,6 +173,24 @@ def visit_bytes(rows: float, size: float, files: float, buckets: float) -> float
     return rows * (size + KEY) + files * buckets * (BLOCK * buckets + OVERHEAD)
 
 
+def spills(rows: int, tasks: float, batch: float, size: int) -> list[Spill]:
+    """The files that rows are spilled to, and spilled again to where they are many."""
+    cut = shuffle.Cut.of(rows, size)
+    first = spilled_files(rows, tasks, batch, size)
+    found = [Spill(rows, size, first, cut.parts)]
+    if not cut.last:
+        piece = rows / first / cut.parts  # of a group, in a file
+        found.append(
+            Spill(
+                rows,
+                size,
+                spilled_files(rows, cut.parts, piece, size),
+                cut.buckets / cut.parts,
+            )
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class Planned(shards.Share):
     """A share of codes that nobody has written: its windows, and the pieces that each reads."""
@@ -188,17 +231,20 @@ def encoding(table: Entry, rows: float, rates: Rates) -> tuple[list[Term], Entry
     """The terms of reading and encoding, and the files and requests they come to."""
     size, source = table["row_bytes"], table["source_bytes"]
     batch = min(ROWS, BYTES / max(source, 8 * table["columns"]))
-    files = spilled_files(rows, min(TASKS, -(-rows // batch)), batch, size)
+    through = spills(int(rows), min(TASKS, -(-rows // batch)), batch, size)
     buckets = shuffle.buckets_of(int(rows), size)
-    seen = visit_bytes(rows, size, files, buckets)
+    visits = sum(one.visits for one in through)
+    seen = sum(one.read_bytes for one in through)
     kept = rows * table["stored_bytes"]
     asked = {
-        "spilled": files,
+        "spilled": [one.files for one in through],
         "buckets": buckets,
-        "gets": VISIT * files * buckets,
-        "puts": files * puts(rows * (size + KEY) / files) + buckets * puts(kept / buckets),
+        "visits": visits,
+        "gets": VISIT * visits,
+        "puts": buckets * puts(kept / buckets)
+        + sum(one.files * puts(one.written_bytes / one.files) for one in through),
         "read_bytes": 2 * rows * source + seen,
-        "written_bytes": spilled_bytes(rows, size, files, buckets) + kept,
+        "written_bytes": sum(one.written_bytes for one in through) + kept,
     }
     cpu = table["summarise_s"] + table["encode_s"]
     terms = [
@@ -342,7 +388,27 @@ def storing(stored: Entry) -> list[Check]:
             stored["gathered"]["bytes"],
         ),
         Check("requests for windows", PIECE * sum(read), _asked(stored["read"])),
+        *_grouping(stored, files),
     ]
+
+
+def _grouping(stored: Entry, files: float) -> list[Check]:
+    """The same of rows that are spilled twice, and each group's files, which are few here."""
+    from benchmarks.counting import SMALL
+
+    rows, size, grouped = stored["rows"], stored["row_bytes"], stored["grouped"]
+    groups = grouped["groups"]
+    then = spilled_files(rows, groups, rows / files / groups, size, SMALL)
+    through = Spill(rows, size, files, groups), Spill(rows, size, then, grouped["buckets"] / groups)
+    told = ("first", "regrouped"), ("then", "gathered")
+    found = [Check("groups' files", then, grouped["then"])]
+    for one, (made, read) in zip(through, told, strict=True):
+        found += [
+            Check(f"bytes spilled, {made}", one.written_bytes, grouped[f"{made}_bytes"]),
+            Check(f"requests, {made}", VISIT * one.visits, _asked(grouped[read])),
+            Check(f"bytes read, {made}", one.read_bytes, grouped[read]["bytes"]),
+        ]
+    return found
 
 
 def stepping(counted: Entry, limit: Entry) -> list[Check]:
@@ -439,7 +505,7 @@ def shown(reckoned: Sequence[Entry], rows: int, rates: Rates) -> Table:
             f"{one['batch']} x {rates.workers}",
             number(sum(term["seconds"] for term in encode) / 3600),
             _bound(encode),
-            f"{one['asked']['spilled'] * one['asked']['buckets']:,.0f}",
+            f"{one['asked']['visits']:,.0f}",
             number(sum(term["seconds"] for term in train) / 3600),
             _bound(train),
             f"{one['steps']:,}",

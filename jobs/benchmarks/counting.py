@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import ours, workers
 from benchmarks.measure import Result, Settings, clock, flops, main
 from raysynth import parallel, shards
-from raysynth.hashing import mix
+from raysynth.hashing import Ids, mix
 from raysynth.learn import Best, capture
 from raysynth.models import TableModel, autoregressive
 from raysynth.networks import FEATURES
@@ -222,22 +222,27 @@ def stored(settings: Settings) -> Result:
     """The table's codes spilled, gathered, published and read in windows: files and requests.
 
     In batches of `batch` rows, with small files, buckets and windows, for `readers` workers.
+    Beside the files that are cut into buckets (`spilled`, `gathered`), the same by way of groups:
+    files cut into those (`first`, read as `regrouped`) and the ones cut out of them (`then`).
     """
     codec, codes, _ = ours.encoded({**settings, "family": "autoregressive", "seed": 0})
     ids, size = np.arange(codes.rows, dtype=np.uint64), settings["batch"]
     batches = zip(np.split(ids, range(size, codes.rows, size)), codes.pieces(size), strict=True)
-    packed = ((mine, shards.pack(part, mix(mine, 0))) for mine, part in batches)
+    packed = [(mine, shards.pack(part, mix(mine, 0))) for mine, part in batches]
     with (
         tempfile.TemporaryDirectory() as name,
         mock.patch.object(shuffle, "SPILL", SMALL),
         mock.patch.object(shuffle, "BUCKET", SMALL),
     ):
         spilled, folder = Place.of(Path(name) / "spilled"), Place.of(Path(name) / "codes")
-        buckets = shuffle.buckets_of(codes.rows, codec.layout.row_bytes)
-        names = [name for name, _ in shuffle.spill(packed, spilled, buckets)]
-        held = sum((Path(spilled.text) / name).stat().st_size for name in names)
+        cut = shuffle.Cut.of(codes.rows, codec.layout.row_bytes)
+        buckets = cut.parts
+        assert cut.last, "files that are cut into buckets, and none by way of groups"
+        names = [name for name, _ in shuffle.spill(packed, spilled, cut)]
+        held = _bytes_below(spilled)
         with requests() as gathered:
             sorted_ = [shuffle.gather(spilled, names, bucket) for bucket in range(buckets)]
+        grouped = _grouped(packed, Place.of(name), codes.rows, codec.layout.row_bytes)
         pieces = [shards.write(packed, folder) for packed in sorted_]
         shards.publish(folder, pieces)
         with requests() as read:
@@ -259,8 +264,47 @@ def stored(settings: Settings) -> Result:
         "pieces": pieces,
         "pieces_bytes": sum(published),
         "gathered": gathered,
+        "grouped": grouped,
         "read": read,
     }
+
+
+def _grouped(
+    packed: list[tuple[Ids, pa.Table]], folder: Place, rows: int, row_bytes: int
+) -> dict[str, Any]:
+    """The same rows spilled by groups, those spilled again, and their buckets gathered."""
+    first, then = folder / "first", folder / "then"
+    smaller = mock.patch.object(shuffle, "BUCKET", SMALL // 16)  # so that there are some groups
+    with mock.patch.object(shuffle, "DIRECT", 1), smaller:
+        cut = shuffle.Cut.of(rows, row_bytes)
+    names = [name for name, _ in shuffle.spill(packed, first, cut)]
+    parts = {group: cut.part(group) for group in range(cut.parts)}
+    files = {}
+    with requests() as regrouped:
+        for group, part in parts.items():
+            made = shuffle.regroup(first, names, group, then / str(group), part)
+            files[group] = [name for name, _ in made]
+    with requests() as gathered:
+        found = [
+            shuffle.gather(then / str(group), files[group], bucket).num_rows
+            for group, part in parts.items()
+            for bucket in range(part.parts)
+        ]
+    assert sum(found) == rows, "rows were lost"
+    return {
+        "buckets": cut.buckets,
+        "groups": cut.parts,
+        "first": len(names),
+        "first_bytes": _bytes_below(first),
+        "regrouped": regrouped,
+        "then": sum(map(len, files.values())),
+        "then_bytes": _bytes_below(then),
+        "gathered": gathered,
+    }
+
+
+def _bytes_below(folder: Place) -> int:
+    return sum(info.size for _, info in folder.files())
 
 
 def wide(settings: Settings) -> Result:

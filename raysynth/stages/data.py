@@ -13,7 +13,8 @@ Where rows break some, the table is encoded again without those.
 
 **Shuffle.** The order of the codes is that of a one-to-one hash of the row id (`shuffle`): a task
 encodes its units and spills the codes by ranges of the hash; one task a range sorts its rows and
-writes them, a piece of the published codes. A task that is repeated writes its own files anew.
+writes them, a piece of the published codes. Of a large table tasks between them gather ranges of
+ranges and spill those anew. A task that is repeated writes its own files anew.
 
 **Memory.** A row of codes takes `K x index + 4 S` bytes: K the modes and categories of a row, an
 index of 1, 2 or 4 bytes for at most 256, 32,768 or more of them, S the scalars. A worker holds,
@@ -21,6 +22,7 @@ beside what Python and its libraries take (about 400 MiB):
 
     summary   one batch, and its task's summary: 65,536 rows of the table at most
     encode    one batch, its codes, and the codes of a spilled file, 64 MiB, three times
+    group     the codes of a spilled file, 32 MiB, three times
     shuffle   the codes of a bucket, 32 MiB, three times
 
 A batch is at most 131,072 rows and about 64 MiB of the table's columns, decoded. None of it grows
@@ -34,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -46,20 +48,21 @@ from raysynth.config import TrainConfig
 from raysynth.errors import AbsentError, RunError, StorageError, TableError
 from raysynth.guess import check, settle
 from raysynth.hashing import Ids, mix
-from raysynth.progress import Phase, Show
+from raysynth.progress import Show
 from raysynth.relate import without
 from raysynth.run import fit, related
 from raysynth.schema import Schema
 from raysynth.selection import Selection
 from raysynth.source import Source
-from raysynth.stages import meters, shuffle
+from raysynth.stages import shuffle
+from raysynth.stages.sort import Sorting, counted, news
 from raysynth.stages.staging import chosen, left_out
 from raysynth.storage import Place, write_bytes
 from raysynth.summary import SAMPLE, Summary, merge, summarise
 from raysynth.table import TableCodec, check_rows
 from raysynth.units import Unit
 
-CODES, CODECS, SPILLED = "codes", "table.json", "spilled"
+CODES, CODECS, SPILLED, GROUPED = "codes", "table.json", "spilled", "grouped"
 TASKS, MERGED = 256, 64
 MARGIN = 8.0  # standard deviations by which the rows below a bound exceed the sample
 _SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
@@ -120,7 +123,8 @@ def encode(
         write_bytes(work / CODECS, json.dumps(table.to_json()).encode())
         spilled, broken = _spill(part, table, config, work, summary.rows, show)
         assert not broken.any(), "a relation was seen to hold, and some rows break it"
-    _sort(table, spilled, config.name, work, summary.rows, show)
+    sorting = Sorting(config.name, summary.rows, table.layout.row_bytes, show)
+    sorting.publish(spilled, work / SPILLED, work / GROUPED, work / CODES)
     return table, summary.rows
 
 
@@ -239,7 +243,7 @@ def _spill(
     """Spill the codes of all rows: files' names, and how many rows break each relation, (R,)."""
     text, seed = json.dumps(table.to_json()), config.seed
     spilled = work / SPILLED
-    buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
+    cut = shuffle.Cut.of(rows, table.layout.row_bytes)
 
     def spill(batches: Iterator[Batch]) -> Iterator[pa.Table]:
         codec = _of_json(text)
@@ -251,62 +255,16 @@ def _spill(
                 broken[:] += rows
                 yield ids, shards.pack(codes, mix(ids, seed, _SHUFFLE))
 
-        for name, count in shuffle.spill(packed(), spilled, buckets):
-            yield _news(name, count)
-        yield _news("", 0, broken)
+        for name, count in shuffle.spill(packed(), spilled, cut):
+            yield news(name, count)
+        yield news("", 0, broken)
 
     with show.phase("encode", rows) as phase:
-        news = _counted(part.over(spill), phase, table.layout.row_bytes, (config.name, "encode"))
+        told = counted(part.over(spill), phase, table.layout.row_bytes, (config.name, "encode"))
     total = np.zeros(len(table.relations), np.int64)
-    for told in news:
-        total += np.array(told["broken"] or total * 0, np.int64)
-    return [told["name"] for told in news if told["rows"]], total
-
-
-def _sort(
-    table: TableCodec, names: list[str], run: str, work: Place, rows: int, show: Show
-) -> None:
-    """Publish the codes in the spilled files `names`, in the order of the shuffle."""
-    folder, spilled = work / CODES, work / SPILLED
-    buckets = shuffle.buckets_of(rows, table.layout.row_bytes)
-
-    def sort(block: pa.Table) -> Iterator[pa.Table]:
-        for bucket in block.column("bucket").to_pylist():
-            packed = shuffle.gather(spilled, names, bucket)
-            if packed.num_rows:
-                name, count = shards.write(packed, folder)
-                yield _news(name, count)
-
-    with show.phase("shuffle", rows) as phase:
-        items = [{"bucket": bucket} for bucket in range(buckets)]
-        data = ray.data.from_items(items, override_num_blocks=min(buckets, 10_000))
-        sorted_ = data.map_batches(sort, batch_format="pyarrow", batch_size=None)
-        told = _counted(sorted_, phase, table.layout.row_bytes, (run, "shuffle"))
-        pieces = [(one["name"], one["rows"]) for one in told]
-    done = sum(count for _, count in pieces)
-    assert done == rows, f"{done} of {rows} rows were encoded"
-    spilled.remove()
-    shards.publish(folder, pieces)
-
-
-def _news(name: str, rows: int, broken: NDArray[np.int64] | None = None) -> pa.Table:
-    """What a task gives: a file it wrote, or how many of its rows break each relation."""
-    kinds = {"name": pa.string(), "rows": pa.int64(), "broken": pa.list_(pa.int64())}
-    told = {"name": name, "rows": rows, "broken": [] if broken is None else broken.tolist()}
-    return pa.Table.from_pylist([told], pa.schema(list(kinds.items())))
-
-
-def _counted(
-    data: ray.data.Dataset, phase: Phase, row_bytes: int, whose: tuple[str, str]
-) -> list[dict[str, Any]]:
-    """What tasks give (`_news`), by name; `whose` run and stage they are of."""
-    found, done = [], 0
-    for row in data.iter_rows():
-        found.append(row)
-        done += row["rows"]
-        phase.at(done, f"{row_bytes} bytes a row")
-        meters.coded(*whose, row["rows"] * row_bytes)
-    return sorted(found, key=lambda row: str(row["name"]))
+    for one in told:
+        total += np.array(one["broken"] or total * 0, np.int64)
+    return [one["name"] for one in told if one["rows"]], total
 
 
 @lru_cache(maxsize=1)

@@ -108,6 +108,7 @@ def test_the_summary_over_ray_data_is_that_of_the_core(people: pa.Table, tmp_pat
     group=st.integers(40, 600),
     batch=st.integers(30, 600),
     bucket=st.integers(2_000, 40_000),
+    direct=st.sampled_from([1, 256]),
 )
 def test_they_are_the_same_for_any_split_and_any_size_of_unit_and_bucket(
     people: pa.Table,
@@ -116,6 +117,7 @@ def test_they_are_the_same_for_any_split_and_any_size_of_unit_and_bucket(
     group: int,
     batch: int,
     bucket: int,
+    direct: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     _, whole = _encoded(_one_group(people, folder), folder / "a")
@@ -127,10 +129,41 @@ def test_they_are_the_same_for_any_split_and_any_size_of_unit_and_bucket(
         patch.setattr(source, "ROWS", batch)
         patch.setattr(source, "SLICE_ROWS", 50)
         patch.setattr(shuffle, "BUCKET", bucket)
+        patch.setattr(shuffle, "DIRECT", direct)
         _, pieces = _encoded(folder / "parts", folder / "b")
     codecs = [(folder / work / data.CODECS).read_bytes() for work in "ab"]
     assert codecs[0] == codecs[1]
     assert _bytes(whole) == _bytes(pieces)
+
+
+def test_rows_of_many_buckets_are_grouped_first_and_the_codes_are_the_same(
+    people: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "BUCKET", 1_000)
+    path = _three_files(people, tmp_path)
+    _, direct = _encoded(path, tmp_path / "a")
+    monkeypatch.setattr(shuffle, "DIRECT", 2)
+    seen: list[str] = []
+    remove = Place.remove
+
+    def removed(place: Place, but: Place | None = None) -> None:
+        files = [file.text.removeprefix(f"{place.text}/") for file, _ in place.files()]
+        seen.extend(f"{place.name}/{file}" for file in files)
+        remove(place, but)
+
+    monkeypatch.setattr(Place, "remove", removed)
+    _, grouped = _encoded(path, tmp_path / "b")
+    names = [
+        sorted(file.name for file in (tmp_path / work / data.CODES).iterdir()) for work in "ab"
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) > 20, "so many buckets have rows"
+    assert _bytes(grouped) == _bytes(direct)
+    groups = {name.split("/")[1] for name in seen if name.startswith("grouped/")}
+    assert groups == {str(group) for group in range(len(groups))}
+    assert len(groups) > 4
+    assert any(name.startswith("spilled/") for name in seen)
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {data.CODES, data.CODECS}
 
 
 @pytest.mark.parametrize("margin", [data.MARGIN, -100.0])

@@ -51,7 +51,10 @@ def test_a_gather_and_a_window_ask_as_often_as_the_cost_model_says(
     line = Counting(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
     spilled, folder = bucket / "spilled", bucket / "codes"
-    names = [name for name, _ in shuffle.spill(packed, spilled, BUCKETS)]
+    names = [
+        name
+        for name, _ in shuffle.spill(packed, spilled, shuffle.Cut(BUCKETS, 0, BUCKETS, BUCKETS))
+    ]
     assert line.seen["PUT"] == len(names) == ROWS // BATCH
     line.seen.clear()
     sorted_ = [shuffle.gather(spilled, names, number) for number in range(BUCKETS)]
