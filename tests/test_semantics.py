@@ -161,6 +161,7 @@ def working(rank: int, workers: int, folder: str, whole: bool) -> None:
     given["curves"] = {family: curve(family, fitted, SEEDS[0]) for family in families}
     torch.save(given, Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
+    os._exit(0)  # the interpreter's own end may abort while gloo's threads still end
 
 
 def steps_and_epochs(rank: int, folder: str, fitted: Fitted) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def _work(rank: int, settings: Settings, name: str) -> None:
     Path(name, f"{rank}.json").write_text(json.dumps(found))
     if workers > 1:
         dist.destroy_process_group()
+    os._exit(0)  # the interpreter's own end may abort while gloo's threads still end
 
 
 def _trained(settings: Settings, name: str, device: torch.device, clock: Clock) -> dict[str, Any]:
