@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing, nn
 
-from raysynth import parallel
+from raysynth import allreduce, parallel
 
 ROWS, WIDTH = 8, 5
 
@@ -40,7 +41,11 @@ def in_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    given = {work.__name__: work(rank) for work in (train_half, missing_on_one, count_alone)}
+    works = (train_half, train_half_apart, missing_on_one, count_alone)
+    with TemporaryDirectory(dir=allreduce.MEMORY) as memory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allreduce, "MEMORY", Path(memory))
+        given = {work.__name__: work(rank) for work in works}
+        given["left"] = [file.name for file in Path(memory).iterdir()]
     torch.save(given, Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
     os._exit(0)  # the interpreter's own end may abort while gloo's threads still end
@@ -62,6 +67,18 @@ def train_half(rank: int) -> dict[str, torch.Tensor]:
     # Each starts from weights of its own: joining must make them those of worker 0.
     network = a_network(seed=rank)
     return a_step(network, all_rows()[rank * ROWS : (rank + 1) * ROWS]).state_dict()
+
+
+def train_half_apart(rank: int) -> dict[str, torch.Tensor]:
+    """The same, where worker 1 cannot open what worker 0 offers."""
+    with pytest.MonkeyPatch.context() as patch:
+        if rank:
+            patch.setattr(parallel, "Shared", _unopened)
+        return train_half(rank)
+
+
+def _unopened(*_: object) -> None:
+    raise FileNotFoundError
 
 
 def missing_on_one(rank: int) -> dict[str, torch.Tensor]:
@@ -92,6 +109,13 @@ def test_two_workers_take_the_step_of_one_with_twice_the_rows(together: list[Any
         torch.testing.assert_close(first[name], weights, rtol=1e-4, atol=1e-6)
         assert torch.equal(first[name], second[name])
         assert name.startswith("3.") or not torch.equal(weights, start[name])
+
+
+def test_workers_that_share_no_memory_take_the_same_steps(together: list[Any]) -> None:
+    for worker in together:
+        for name, weights in worker["train_half"].items():
+            assert torch.equal(worker["train_half_apart"][name], weights), "of two the same sum"
+        assert worker["left"] == [], "the file was deleted"
 
 
 def test_a_gradient_missing_on_one_worker_counts_as_zero(together: list[Any]) -> None:

@@ -103,6 +103,7 @@ def reduced() -> Iterator[list[int]]:
         mock.patch.object(parallel, "workers", return_value=2),
         mock.patch.object(dist, "all_reduce", all_reduce),
         mock.patch.object(dist, "broadcast"),
+        mock.patch.object(parallel, "_shared", return_value=None),
     ):
         yield sizes
 
