@@ -52,12 +52,17 @@ def join(model: nn.Module, optimizers: Iterable[Optimizer], clock: Clock | None 
         [weight for group in optimizer.param_groups for weight in group["params"]]
         for optimizer in optimizers
     ]
-    shared = _shared(weights)
-    mean = _mean if shared is None else shared.mean
+    mean = averager(weights)
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
     for optimizer, mine in zip(optimizers, weights, strict=True):
         optimizer.register_step_pre_hook(_averaging(mine, mean, clock))
+
+
+def averager(weights: Sequence[Sequence[Tensor]]) -> Mean:
+    """What averages numbers as many, and where, as those of each of these: all workers ask."""
+    shared = _shared(weights)
+    return _mean if shared is None else shared.mean
 
 
 def _averaging(weights: Sequence[Tensor], mean: Mean, clock: Clock) -> Callable[..., None]:

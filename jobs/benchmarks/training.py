@@ -214,7 +214,7 @@ COLUMNS = {
     "data %": "data",
     "compute %": "compute",
     "communicate %": "communicate",
-    "bare sum ms": "all_reduce_ms",
+    "bare mean ms": "all_reduce_ms",
     "% of products": "products",
     "% of bandwidth": "bandwidth",
     "efficiency %": "efficiency",

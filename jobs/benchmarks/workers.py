@@ -3,7 +3,7 @@
 The table is encoded once and its codes written as a cluster's stages write them; each worker reads
 its share (`shards.Share`) and trains on one thread, or one GPU. What a step takes is told by part
 (`raysynth.clock`), over all epochs but the first, and of the slowest worker. In `communicate` a
-worker also waits for those that are behind; `all_reduce_s` is what the bare sum takes, of as many
+worker also waits for those that are behind; `all_reduce_s` is what the bare mean takes, of as many
 numbers, where all begin at once.
 
 A GPU works on while the host goes ahead: there the pace is told by a first training whose epochs
@@ -36,7 +36,7 @@ from raysynth.storage import Place
 from raysynth.table import TableCodec
 
 PARTS = (DATA, COMPUTE, COMMUNICATE)
-REDUCED = 20  # times that the bare sum is taken
+REDUCED = 20  # times that the bare mean is taken
 WINDOW = 2**30  # bytes
 NUMBER = 4  # bytes of a float32
 ADAM = 7  # float32s a weight: four read (with its gradient and two moments), three written
@@ -156,14 +156,19 @@ def _trained(settings: Settings, name: str, device: torch.device, clock: Clock) 
 
 
 def _reduced(numbers: int, device: torch.device) -> float:
-    """Seconds of the bare sum of so many float32 over the workers: the fastest of several."""
+    """Seconds of the bare mean of so many float32 over the workers: the fastest of several."""
     if parallel.workers() == 1:
         return 0.0
-    flat, times = torch.ones(numbers, device=device), []
+    mine, flat, times = (
+        [torch.ones(numbers, device=device)],
+        torch.empty(numbers, device=device),
+        [],
+    )
+    mean = parallel.averager([mine])
     for _ in range(REDUCED):
         dist.barrier()
         begun = time.perf_counter()
-        dist.all_reduce(flat)
+        mean(mine, flat)
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begun)
