@@ -10,14 +10,16 @@ Shapes: B rows, P packs of rows, W dense width, C categories of a condition.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from copy import deepcopy
+from threading import Lock
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 SLOPE = 0.2
+_COPYING = Lock()
 
 
 class Critic(nn.Module):
@@ -111,10 +113,12 @@ class Average(nn.Module):
     """
 
     updates: Tensor
+    _copy: "_Copy | None"
 
     def __init__(self, network: nn.Module, keep: float) -> None:
         super().__init__()
         self.keep = keep
+        self._copy = None
         self.register_buffer("updates", torch.zeros(()))
         for name, tensor in _floats(network).items():
             self.register_buffer(_flat(name), tensor.clone())
@@ -128,9 +132,32 @@ class Average(nn.Module):
             self.get_buffer(_flat(name)).lerp_(tensor, share.to(tensor.dtype))
 
     def run(self, network: nn.Module, *arguments: Any) -> Any:
-        """What the network would give with these weights."""
-        weights = {name: self.get_buffer(_flat(name)) for name in _floats(network)}
-        return functional_call(network, weights, arguments)
+        """What the network would give with these weights, in several threads at once too.
+
+        A copy of it that has them is kept. To call the network itself with them would put them into
+        it for a while, and what another thread draws meanwhile would be of both.
+        """
+        return self._copied(network)(*arguments)
+
+    def _copied(self, network: nn.Module) -> nn.Module:
+        """A copy of the network with these weights as they are now, in its mode."""
+        with _COPYING:
+            weights = {name: self.get_buffer(_flat(name)) for name in _floats(network)}
+            versions = [(id(weight), weight._version) for weight in weights.values()]
+            if self._copy is None or self._copy.versions != versions:
+                own = deepcopy(network).requires_grad_(False)
+                own.load_state_dict(weights, strict=False)
+                # Holds on to the weights, so that none of another can get the number of one.
+                self._copy = _Copy(own, versions, list(weights.values()))
+            return self._copy.network.train(network.training)
+
+
+class _Copy(NamedTuple):
+    """A network with averaged weights, and which they were."""
+
+    network: nn.Module
+    versions: list[tuple[int, int]]
+    weights: list[Tensor]
 
 
 def spread(layer: nn.Linear, bound: float) -> None:
