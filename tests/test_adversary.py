@@ -36,8 +36,7 @@ def test_threads_at_once_have_the_average_and_leave_the_network_alone() -> None:
     found: list[float] = []
 
     def draw(turns: int) -> None:
-        for _ in range(turns):
-            found.append(average.run(network, torch.ones(1)).item())
+        found.extend(average.run(network, torch.ones(1)).item() for _ in range(turns))
 
     threads = [Thread(target=draw, args=(5,)) for _ in range(2)]
     for thread in threads:
