@@ -4,11 +4,16 @@ A sample is drawn in chunks, whole, each with a generator of its own made of the
 chunk's number, and then cut. So the same seed gives the same row i for any number of rows, batch
 size, request split or number of workers. The first chunks are short, for a request of a few rows is
 most often one of the first rows; all after the first thousand have a thousand.
+
+Of a larger sample as many threads as torch has draw, and decode, a piece each: chunks are too small
+for threads to share their products. Pieces come in order; at most one more than there are threads
+waits to be taken.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +34,7 @@ from raysynth.run import Run, open_run
 from raysynth.schema import quoted, select
 from raysynth.storage import Place
 from raysynth.table import TableCodec
+from raysynth.threads import abreast
 
 CHUNK = 1_000
 STARTS = (0, 125, 250, 500)  # of the chunks among the first `CHUNK` rows
@@ -75,11 +81,16 @@ class Sampler:
         if rows < 0 or start < 0:
             raise GivenError(f"rows and start must be 0 or more, got {rows} and {start}")
         asked = self.asked(given or {})
-        stop = start + rows
-        while start < stop:
-            end = min(stop, (start // CHUNK + GROUP) * CHUNK)
-            yield self._piece(start, end, seed, asked)
-            start = end
+        ends, stop = [start], start + rows
+        while ends[-1] < stop:
+            ends.append(min(stop, (ends[-1] // CHUNK + GROUP) * CHUNK))
+
+        def piece(ends: tuple[int, int]) -> Drawn:
+            return self._piece(*ends, seed, asked)
+
+        # On a GPU the next piece is drawn while one is decoded.
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 2
+        yield from abreast(piece, pairwise(ends), min(threads, len(ends) - 1))
 
     def asked(self, given: Mapping[str, Any]) -> dict[str, Bounds]:
         """`given` as bounds on codes, by column; see `given.bounds_of`. Raises `GivenError`."""

@@ -12,6 +12,7 @@ from raysynth.config import parse
 from raysynth.errors import ConfigError, RunError
 from raysynth.learn import Part, capture, load_weights, restore
 from raysynth.models import ctgan
+from raysynth.sampler import Sampler
 from tests.conftest import SETTINGS
 from tests.training import KINDS, Fitted, Make, Seeded, batches, equal, settings, trained
 
@@ -76,6 +77,22 @@ def test_sampling_changes_nothing_and_repeats(
     assert equal(one, model.sample(64, seeded(5)))
     assert not equal(one, model.sample(64, seeded(6)))
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_threads_draw_the_rows_of_one(
+    family: str, fitted: Fitted, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, codes = fitted["mixed"]
+    sampler = Sampler(trained(make(family, codec), codes, 1), codec, torch.device("cpu"))
+    monkeypatch.setattr("raysynth.sampler.GROUP", 1)  # so that there are some pieces
+    whole = sampler.sample(6_000, seed=2)
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert sampler.sample(6_000, seed=2).equals(whole)
+    finally:
+        torch.set_num_threads(own)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -42,6 +42,7 @@ READINGS: tuple[Reading, ...] = (
     ("training", "CPU ms a step", "lower", lambda r: 1e3 * r["train"]["step_cpu_s"]),
     ("peak memory of training", "MiB", "lower", lambda r: r["train"]["peak_mib"]),
     ("sampling 100,000 rows", "rows/s", "higher", lambda r: r["sample"]["rows_per_s"]),
+    ("sampling the first 1,000 rows", "ms", "lower", lambda r: 1e3 * r["sample"]["first_s"]),
     ("sampling 1,000 rows", "ms", "lower", lambda r: 1e3 * r["sample"]["small_s"]),
     ("dense operations", "GFLOP a step", "lower", lambda r: r["operations"]["step"] / 1e9),
     ("dense operations", "MFLOP a sampled row", "lower", lambda r: r["operations"]["row"] / 1e6),
