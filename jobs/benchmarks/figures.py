@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -23,9 +24,13 @@ class Compared:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """How many times better we are, of each repeat's pair: above 1 is better, either way."""
+        """How many times better we are, of each repeat's pair: above 1 is better, either way.
+
+        Not a number where what it is over was too little to be measured.
+        """
         pairs = zip(self.ours, self.peer, strict=True)
-        return tuple(a / b if self.better == "higher" else b / a for a, b in pairs)
+        over = [(a, b) if self.better == "higher" else (b, a) for a, b in pairs]
+        return tuple(a / b if b else nan for a, b in over)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value, medians beside all values."""
