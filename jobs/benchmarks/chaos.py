@@ -15,6 +15,7 @@ rows that none has seen.
 
 import hashlib
 import json
+import math
 import os
 import random
 import signal
@@ -143,11 +144,11 @@ def _encoding(nodes: Any, rows: int, chance: int, say: Any) -> dict[str, Any]:
 
 
 def _tasks(nodes: Any) -> list[int]:
-    """Processes that read, summarise, encode or sort."""
+    """Processes that read, summarise, encode or sort; not who drives the job, newly begun."""
     found: set[int] = set()
     for title in ("ray::Read", "ray::Map", "ray::_", "ray::Custom"):
         found |= nodes.processes(title).keys()
-    return sorted(found - nodes.processes("Actor").keys())
+    return sorted(found - nodes.processes("Actor").keys() - nodes.processes("_job_actor").keys())
 
 
 def _digest(folder: Path) -> str:
@@ -220,7 +221,11 @@ def _training(
         "state": told["state"],
         "disturbed_s": disturbed,
         "rest_s": time.monotonic() - begun - disturbed,
-        "back_s": {"median": statistics.median(back), "most": max(back), "times": back},
+        "back_s": {
+            "median": statistics.median(back or [math.nan]),
+            "most": max(back, default=math.nan),
+            "times": back,
+        },
     }
 
 
