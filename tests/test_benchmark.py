@@ -314,12 +314,16 @@ def test_time_to_fidelity_is_until_the_references_last_value(figures: Any) -> No
     approach = import_module("benchmarks.approach")
 
     def training(family: str, side: str, seed: int, *marks: tuple[float, float]) -> dict[str, Any]:
-        told = [{"seconds": seconds, "fidelity": value} for seconds, value in marks]
+        told = [
+            # By steps of fidelity, so that the two are reached at other times.
+            {"seconds": seconds, "fidelity": value, "detection": 1 - round(value, 1) / 2}
+            for seconds, value in marks
+        ]
         about = {"family": family, "side": side, "seed": seed, "encode_s": 0.5}
         return about | {"marks": told}
 
     trainings = [
-        training("ctgan", "ours", 0, (1.0, 0.4), (2.0, 0.7), (3.0, 0.9)),
+        training("ctgan", "ours", 0, (1.0, 0.66), (2.0, 0.7), (3.0, 0.9)),
         training("ctgan", "peer", 0, (4.0, 0.6), (8.0, 0.8), (9.0, 0.7)),
         training("ctgan", "ours", 1, (1.0, 0.4), (2.0, 0.5)),
         training("ctgan", "peer", 1, (4.0, 0.6)),
@@ -329,12 +333,16 @@ def test_time_to_fidelity_is_until_the_references_last_value(figures: Any) -> No
     first, second, alone = approach.figures(found)
     assert (first["ours_s"], first["peer_s"], first["times_sooner"]) == (2.0, 8.0, 4.0)
     assert (first["peer_last"], first["peer_whole_s"], first["peer_encode_s"]) == (0.7, 9.0, 0.5)
+    by_detection = [first[f"{side}_detection_s"] for side in ("ours", "peer")]
+    assert by_detection == [1.0, 8.0], "0.66 is told from real rows as well as 0.7"
+    assert (first["peer_last_detection"], first["times_sooner_detection"]) == (0.65, 8.0)
     assert (second["ours_s"], second["times_sooner"]) == (None, None)
+    assert second["times_sooner_detection"] is None
     assert "ours_s" not in alone
     console = Console(width=200)
     with console.capture() as capture:
         console.print(*approach.shown(found))
-    for part in ("2.00, never in 1", "4.00x", "none here", "0.980"):
+    for part in ("2.00, never in 1", "4.00x", "8.00x", "none here", "0.980"):
         assert part in capture.get()
 
 

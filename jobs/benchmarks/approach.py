@@ -5,7 +5,8 @@ they go, the rows of the weights that would be kept are drawn; that costs neithe
 `raysynth.probe` says of each how near they are to the same held-out rows: its `fidelity`, of codes
 that one codec makes of either side's rows. Seconds count from the table in memory: encoding is
 among them, and told beside, and so is what a side itself does to choose its weights (our probes).
-A side has **reached** the reference's last value with the first rows that have it.
+A side has **reached** the reference's last value with the first rows that have it; the same is told
+of `detection` alone, which is one of the figures in it.
 
 References: ctgan 0.12.1 of `ctgan` and `tvae`; MOSTLY AI's engine of `autoregressive`.
 """
@@ -35,6 +36,8 @@ REFERENCES: dict[str, tuple[str, Callable[[Path, Callable[[str], None]], sides.S
     "tvae": ("peer-env", sides.peer),
     "autoregressive": ("mostly-env", sides.mostly),
 }
+
+_BOTH = "ours", "peer"
 
 Entry = dict[str, Any]
 Say = Callable[[str], None]
@@ -103,9 +106,21 @@ def _course(side: sides.Side, judge: Judge, settings: dict[str, Any]) -> Entry:
     return {**about, "encode_s": went["encode_s"], "marks": marks}
 
 
-def reached(marks: Sequence[Entry], value: float) -> float | None:
-    """Seconds until the first mark of at least this fidelity; None where none has it."""
-    return next((mark["seconds"] for mark in marks if mark["fidelity"] >= value), None)
+def reached(
+    marks: Sequence[Entry],
+    value: float,
+    of: Callable[[Entry], float] = lambda mark: float(mark["fidelity"]),
+) -> float | None:
+    """Seconds until the first mark of at least this fidelity, or else; None where none has it."""
+    return next((mark["seconds"] for mark in marks if of(mark) >= value), None)
+
+
+def _undetected(mark: Entry) -> float:
+    return -float(mark["detection"])
+
+
+def _over(theirs: float | None, ours_s: float | None) -> float | None:
+    return None if theirs is None or ours_s is None else theirs / ours_s
 
 
 def figures(found: dict[str, Any]) -> list[Entry]:
@@ -128,9 +143,13 @@ def figures(found: dict[str, Any]) -> list[Entry]:
             value = peer[-1]["fidelity"]
             about |= {"peer_encode_s": reference["encode_s"]}
             ours_s, peer_s = reached(mine, value), reached(peer, value)
-            sooner = None if ours_s is None or peer_s is None else peer_s / ours_s
             about |= {"peer_last": value, "peer_whole_s": peer[-1]["seconds"]}
-            about |= {"ours_s": ours_s, "peer_s": peer_s, "times_sooner": sooner}
+            about |= {"ours_s": ours_s, "peer_s": peer_s, "times_sooner": _over(peer_s, ours_s)}
+            least = peer[-1]["detection"]
+            ours_s, peer_s = (reached(marks, -least, _undetected) for marks in (mine, peer))
+            about |= {"ours_last_detection": mine[-1]["detection"], "peer_last_detection": least}
+            about |= {"ours_detection_s": ours_s, "peer_detection_s": peer_s}
+            about |= {"times_sooner_detection": _over(peer_s, ours_s)}
         told.append(about)
     return told
 
@@ -174,7 +193,18 @@ def shown(found: dict[str, Any]) -> list[Any]:
             _times(mine, "ours_whole_s"),
             _times(mine, "ours_encode_s"),
         )
-    return [table, f"training rows drawn at random have {found['ceiling']['fidelity']:.3f}"]
+    lines = []
+    for family in dict.fromkeys(one["family"] for one in told):
+        mine = [one for one in told if one["family"] == family and "peer_last" in one]
+        if mine:
+            last = [score([one[f"{side}_last_detection"] for one in mine], 3) for side in _BOTH]
+            lines.append(
+                f"{family}, detection (AUC): ours ends at {last[0]}, the reference at {last[1]}, "
+                f"which it reached after {_times(mine, 'peer_detection_s')} s and ours after "
+                f"{_times(mine, 'ours_detection_s')} s, "
+                f"{_times(mine, 'times_sooner_detection', 'x')} sooner"
+            )
+    return [table, *lines, f"training rows drawn at random have {found['ceiling']['fidelity']:.3f}"]
 
 
 def _times(entries: Sequence[Entry], name: str, unit: str = "") -> str:
