@@ -66,6 +66,7 @@ def operations(settings: Settings) -> Result:
 
     What is looked up instead of multiplied (conditions, one-hot inputs) counts for nothing.
     """
+    torch.set_num_threads(1)  # the counter sees what its own thread does
     codec, codes, _ = encoded(settings)
     plan, model = plan_of(config_of(settings), codes.rows), build(config_of(settings), codec)
     draw = drawing_of(config_of(settings))
