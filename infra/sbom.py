@@ -34,7 +34,7 @@ def main() -> None:
         uv("pip", "install", f"--python={home}/env", *lock)
         told = ("environment", "--output-reproducible", "--short-PURLs", home + "/env")
         bill = json.loads(uv("tool", "run", f"--from={MAKER}", "cyclonedx-py", *told))
-    for package in bill["components"]:
+    for package in (*bill["components"], *bill["metadata"]["tools"]["components"]):
         package.pop("externalReferences", None)
         if package["name"] in READ:
             if "licenses" in package:

@@ -1,45 +1,15 @@
-"""Threads: one for libraries that start their own, or several of ours with one of those each.
+"""One thread for libraries that start their own.
 
 Sums that several threads share are rounded in another order on another machine, and what they
 decide may be decided otherwise: so whatever is told to a user is computed on one.
 """
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from threadpoolctl import ThreadpoolController
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-def abreast(do: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """What `do` makes of every item, in order; by so many threads, in which torch has one.
-
-    As many results as there are threads, and one, are made before they are asked for. Who stops
-    asking waits for those that are being made. By one thread it is the caller's own, as it is.
-    """
-    if threads <= 1:
-        yield from map(do, items)
-        return
-    own, made = torch.get_num_threads(), deque[Future[R]]()
-    pool = ThreadPoolExecutor(threads, "abreast", torch.set_num_threads, (1,))
-    try:
-        for item in items:
-            made.append(pool.submit(do, item))
-            if len(made) > threads:
-                yield made.popleft().result()
-        while made:
-            yield made.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(own)  # what threads that begin later have
 
 
 def single() -> AbstractContextManager[Any]:
