@@ -173,21 +173,16 @@ def visit_bytes(rows: float, size: float, files: float, buckets: float) -> float
     return rows * (size + KEY) + files * buckets * (BLOCK * buckets + OVERHEAD)
 
 
-def spills(rows: int, tasks: float, batch: float, size: int) -> list[Spill]:
+def spills(
+    rows: int, tasks: float, batch: float, size: int, cut: shuffle.Cut, spill: float = shuffle.SPILL
+) -> list[Spill]:
     """The files that rows are spilled to, and spilled again to where they are many."""
-    cut = shuffle.Cut.of(rows, size)
-    first = spilled_files(rows, tasks, batch, size)
-    found = [Spill(rows, size, first, cut.parts)]
+    files = spilled_files(rows, tasks, batch, size, spill)
+    found = [Spill(rows, size, files, cut.parts)]
     if not cut.last:
-        piece = rows / first / cut.parts  # of a group, in a file
-        found.append(
-            Spill(
-                rows,
-                size,
-                spilled_files(rows, cut.parts, piece, size),
-                cut.buckets / cut.parts,
-            )
-        )
+        piece = rows / files / cut.parts  # of a group, in a file
+        again = spilled_files(rows, cut.parts, piece, size, spill)
+        found.append(Spill(rows, size, again, cut.buckets / cut.parts))
     return found
 
 
@@ -231,8 +226,9 @@ def encoding(table: Entry, rows: float, rates: Rates) -> tuple[list[Term], Entry
     """The terms of reading and encoding, and the files and requests they come to."""
     size, source = table["row_bytes"], table["source_bytes"]
     batch = min(ROWS, BYTES / max(source, 8 * table["columns"]))
-    through = spills(int(rows), min(TASKS, -(-rows // batch)), batch, size)
-    buckets = shuffle.buckets_of(int(rows), size)
+    cut = shuffle.Cut.of(int(rows), size)
+    through = spills(int(rows), min(TASKS, -(-rows // batch)), batch, size, cut)
+    buckets = cut.buckets
     visits = sum(one.visits for one in through)
     seen = sum(one.read_bytes for one in through)
     kept = rows * table["stored_bytes"]
@@ -388,20 +384,19 @@ def storing(stored: Entry) -> list[Check]:
             stored["gathered"]["bytes"],
         ),
         Check("requests for windows", PIECE * sum(read), _asked(stored["read"])),
-        *_grouping(stored, files),
+        *_grouping(stored),
     ]
 
 
-def _grouping(stored: Entry, files: float) -> list[Check]:
+def _grouping(stored: Entry) -> list[Check]:
     """The same of rows that are spilled twice, and each group's files, which are few here."""
     from benchmarks.counting import SMALL
 
-    rows, size, grouped = stored["rows"], stored["row_bytes"], stored["grouped"]
-    groups = grouped["groups"]
-    then = spilled_files(rows, groups, rows / files / groups, size, SMALL)
-    through = Spill(rows, size, files, groups), Spill(rows, size, then, grouped["buckets"] / groups)
+    grouped = stored["grouped"]
+    cut = shuffle.Cut(grouped["buckets"], 0, grouped["buckets"], grouped["groups"])
+    through = spills(stored["rows"], 1, stored["batch"], stored["row_bytes"], cut, SMALL)
     told = ("first", "regrouped"), ("then", "gathered")
-    found = [Check("groups' files", then, grouped["then"])]
+    found = [Check("groups' files", through[1].files, grouped["then"])]
     for one, (made, read) in zip(through, told, strict=True):
         found += [
             Check(f"bytes spilled, {made}", one.written_bytes, grouped[f"{made}_bytes"]),
