@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from raysynth.processes import lives
+
 MEMORY = Path("/dev/shm")  # files that are never written to a disk
 ORDERED = platform.machine() in ("x86_64", "AMD64")
 SPIN_S, SLEEP_S, LOOK_S = 2e-3, 1e-4, 1.0
@@ -35,9 +37,9 @@ class Shared:
 
     def __init__(self, path: str, rank: int, workers: int, room: int) -> None:
         self._rank, self._workers = rank, workers
-        self._room = -(-room // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._room = _pages(room)
         with Path(path).open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), _size(workers, self._room))
+            self._memory = mmap.mmap(file.fileno(), _size(workers, room))
         header = torch.frombuffer(self._memory, dtype=torch.int64, count=2 * workers * _LINE)
         self._turns, self._pids = header.view(2, workers, _LINE)[:, :, 0].numpy()
         self._turn = 0
@@ -55,7 +57,7 @@ class Shared:
             return ""
         try:
             # All of it at once: what is missing later would end the process.
-            os.posix_fallocate(file, 0, _size(workers, -(-room // mmap.PAGESIZE) * mmap.PAGESIZE))
+            os.posix_fallocate(file, 0, _size(workers, room))
         except OSError:
             path.unlink()
             return ""
@@ -66,7 +68,7 @@ class Shared:
     @property
     def reachable(self) -> bool:
         """Whether all workers, who opened it, are processes that this one can see."""
-        return all(map(_alive, self._pids.tolist()))
+        return all(map(lives, self._pids.tolist()))
 
     def mean(self, pieces: Sequence[Tensor], flat: Tensor) -> None:
         """Have `flat` (n,) be the mean of every worker's `pieces`, one after the other.
@@ -109,22 +111,19 @@ class Shared:
             time.sleep(SLEEP_S)
             if now - looked > LOOK_S:
                 looked = now
-                if not _alive(int(self._pids[place])) and self._turns[place] < self._turn:
+                if not lives(int(self._pids[place])) and self._turns[place] < self._turn:
                     raise RuntimeError(f"worker {place} is gone")
 
 
 def _head(workers: int) -> int:
-    """Bytes of counters and process numbers, whole pages."""
-    return -(-2 * workers * _LINE * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+    """Bytes of counters and process numbers."""
+    return _pages(2 * workers * _LINE * 8)
 
 
 def _size(workers: int, room: int) -> int:
-    return _head(workers) + (workers + 1) * room
+    return _head(workers) + (workers + 1) * _pages(room)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return pid > 0
+def _pages(count: int) -> int:
+    """So many bytes and those to the end of their last page."""
+    return -(-count // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import torch
 
 from raysynth import relate
+from raysynth.abreast import abreast
 from raysynth.arrays import plain, restored
 from raysynth.errors import GivenError, TableError
 from raysynth.frames import Floats
@@ -34,7 +35,6 @@ from raysynth.run import Run, open_run
 from raysynth.schema import quoted, select
 from raysynth.storage import Place
 from raysynth.table import TableCodec
-from raysynth.threads import abreast
 
 CHUNK = 1_000
 STARTS = (0, 125, 250, 500)  # of the chunks among the first `CHUNK` rows

@@ -150,6 +150,15 @@ def seeded() -> Callable[[int], torch.Generator]:
 
 
 @pytest.fixture
+def three_threads() -> Iterator[None]:
+    """Torch has three threads meanwhile."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(own)
+
+
+@pytest.fixture
 def public() -> Iterator[Path]:
     """A folder that every user of the machine may enter and list."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -2,21 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from raysynth.threads import abreast
+from raysynth.abreast import abreast
 
-
-@pytest.fixture(autouse=True)
-def several() -> Iterator[None]:
-    """Torch has three threads meanwhile."""
-    own = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(own)
+pytestmark = pytest.mark.usefixtures("three_threads")
 
 
 def test_results_come_in_order_from_threads_of_which_each_has_one_of_torch() -> None:

@@ -81,18 +81,18 @@ def test_sampling_changes_nothing_and_repeats(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_several_threads_draw_the_rows_of_one(
-    family: str, fitted: Fitted, make: Make, monkeypatch: pytest.MonkeyPatch
+    family: str,
+    fitted: Fitted,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     codec, codes = fitted["mixed"]
     sampler = Sampler(trained(make(family, codec), codes, 1), codec, torch.device("cpu"))
     monkeypatch.setattr("raysynth.sampler.GROUP", 1)  # so that there are some pieces
     whole = sampler.sample(6_000, seed=2)
-    own = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        assert sampler.sample(6_000, seed=2).equals(whole)
-    finally:
-        torch.set_num_threads(own)
+    request.getfixturevalue("three_threads")
+    assert sampler.sample(6_000, seed=2).equals(whole)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,14 +1,13 @@
 """What an HTTP interface answers from: tokens, runs, samplers, limits, the log. Without HTTP."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pydantic import ValidationError
 
 from raysynth import checkpoint
+from raysynth.abreast import pool
 from raysynth.errors import ConfigError, RaysynthError, RunError, StorageError
 from raysynth.run import Run, open_run
 from raysynth.serving.answers import Answer, House, Meters, Wanted, problem_of
@@ -74,8 +73,8 @@ class Server:
             Log(state / "audit.jsonl"),
             Ledger(state / "rows.sqlite"),
             Slots(serving.at_once, serving.line, serving.patience, meters.drawing),
-            _pool("long", serving.threads),
-            _pool("quick", serving.threads),
+            pool("long", serving.threads),
+            pool("quick", serving.threads),
             meters,
         )
         self.desk = Desk(Book(state), runner, serving.jobs_to, serving.jobs_at_once)
@@ -217,12 +216,6 @@ class Server:
         if self.refused(entry):
             said = f"{entry.name} failed its privacy gate; to serve it all the same takes the "
             raise Problem("gate", f"{said}operator's --allow-failed {entry.name}")
-
-
-def _pool(name: str, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(
-        threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
-    )
 
 
 def parsed(body: bytes, kind: type[Asked]) -> Asked:

@@ -25,6 +25,7 @@ from typing import Any
 
 from raysynth.config import TrainConfig
 from raysynth.errors import AbsentError, RunError, StorageError
+from raysynth.processes import lives
 from raysynth.run import MANIFEST, WORK, settings_of
 from raysynth.stages.data import has_codes
 from raysynth.stages.staging import Table, fingerprint, stage
@@ -124,7 +125,7 @@ def _refuse_others(place: Place, at: Place, me: dict[str, Any]) -> None:
         if isinstance(error, StorageError) and not isinstance(error, AbsentError):
             raise
         return
-    alive = _lives(pid) if host == me["host"] else age < STALE_S
+    alive = lives(pid) if host == me["host"] else age < STALE_S
     if not mine and alive:
         raise RunError(
             f"{place}: another process is at work on it (process {pid} on {host}, "
@@ -141,16 +142,6 @@ def _said(at: Place) -> bytes:
     except AbsentError:
         time.sleep(ASK_AGAIN_S)
         return at.read_bytes()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _claim(config: TrainConfig) -> Place:
