@@ -142,13 +142,14 @@ class Average(nn.Module):
     def _copied(self, network: nn.Module) -> nn.Module:
         """A copy of the network with these weights as they are now, in its mode."""
         with _COPYING:
-            weights = {name: self.get_buffer(_flat(name)) for name in _floats(network)}
-            versions = [(id(weight), weight._version) for weight in weights.values()]
+            buffers = list(self._buffers.values())
+            versions = [(id(buffer), cast("Tensor", buffer)._version) for buffer in buffers]
             if self._copy is None or self._copy.versions != versions:
+                weights = {name: self.get_buffer(_flat(name)) for name in _floats(network)}
                 own = deepcopy(network).requires_grad_(False)
                 own.load_state_dict(weights, strict=False)
                 # Holds on to the weights, so that none of another can get the number of one.
-                self._copy = _Copy(own, versions, list(weights.values()))
+                self._copy = _Copy(own, versions, buffers)
             return self._copy.network.train(network.training)
 
 
@@ -157,7 +158,7 @@ class _Copy(NamedTuple):
 
     network: nn.Module
     versions: list[tuple[int, int]]
-    weights: list[Tensor]
+    weights: list[Tensor | None]
 
 
 def spread(layer: nn.Linear, bound: float) -> None:
