@@ -5,7 +5,9 @@ to what comes: a row depends on the seed and its number alone. `application` is 
 names (`raysynth.stages.serve:application`); `start` serves from this machine.
 """
 
+import asyncio
 import ipaddress
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -32,6 +34,7 @@ NAME = "raysynth"
 # full for a moment stands idle. What draws is limited by `Serving`, and refused by `flow.Paced`.
 HELD, QUEUED = 4_096, 256
 DRAIN_S = 60.0
+TOLD_S = 0.5  # between two values of a gauge that each request changes
 
 
 @dataclass(frozen=True)
@@ -221,8 +224,17 @@ def _meters() -> Meters:
     def refused(kind: str) -> None:
         refusals.inc(1, {"why": kind})
 
+    latest = {drawing: 0, waiting: 0}
+    pending = list[asyncio.TimerHandle]()
+
+    def tell() -> None:
+        pending.clear()
+        for gauge, count in latest.items():
+            gauge.set(count)
+
     def lines(draw: int, wait: int) -> None:
-        drawing.set(draw)
-        waiting.set(wait)
+        latest.update({drawing: draw, waiting: wait})
+        if not pending:  # each request changes both four times: telling each took a twentieth of it
+            pending.append(asyncio.get_running_loop().call_later(TOLD_S, tell))
 
     return Meters(count, refused, opened, lines)
