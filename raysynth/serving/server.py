@@ -1,5 +1,6 @@
 """What an HTTP interface answers from: tokens, runs, samplers, limits, the log. Without HTTP."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,6 +85,19 @@ class Server:
         told = {one["name"]: one["synthetic"] for one in figures(run)}
         numbers = {name: value for name, value in told.items() if isinstance(value, int | float)}
         self.house.meters.opened(entry.name, entry.verdict, numbers)
+
+    def warm(self) -> None:
+        """Open as many runs as are kept open, and draw a row from each, before anybody asks.
+
+        The first rows of a process, and of a run, take a second or more. What cannot be opened is
+        told to whoever asks for it.
+        """
+        with suppress(StorageError):
+            for name in self.catalogue.names()[: self.serving.models]:
+                with suppress(KeyError, RaysynthError):
+                    entry = self.catalogue.entry(name)
+                    if not self.refused(entry):
+                        self.shelf.get(entry).sample(1)
 
     def who(self, secret: str | None, scope: str) -> Token:
         """Whose request it is. Raises `Problem` unless the token may `scope`."""

@@ -40,9 +40,19 @@ def _refusals(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {KINDS[kind].status: {"description": KINDS[kind].title, **_PROBLEM} for kind in kinds}
 
 
-def build(serving: Serving, meters: Meters | None = None, runner: Runner | None = None) -> App:
-    """The application. `runner` starts what draws jobs; without, there are none."""
+def build(
+    serving: Serving,
+    meters: Meters | None = None,
+    runner: Runner | None = None,
+    warm: bool = False,
+) -> App:
+    """The application. `runner` starts what draws jobs; without, there are none.
+
+    With `warm` it has opened runs and drawn from them, as many as it keeps open.
+    """
     server = Server(serving, meters or Meters(), runner)
+    if warm:
+        server.warm()
     app = FastAPI(
         title="raysynth",
         version=version("raysynth"),

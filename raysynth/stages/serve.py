@@ -66,7 +66,7 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application, built in the replica: nothing of it travels."""
-        return build(self.serving, _meters(), Actors())
+        return build(self.serving, _meters(), Actors(), warm=True)
 
 
 def _listen_on_own_address() -> None:
