@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -97,6 +98,31 @@ def serving(
     serve.start(asked, serve.Listening(port=port, replicas=replicas))
     yield found
     serve.stop()
+
+
+@contextmanager
+def asking(served: Served, clients: int) -> Iterator[tuple[list[Said], list[Exception]]]:
+    """Clients that ask for rows over and over: what they are told, and answers that were cut."""
+    told: list[Said] = []
+    cut: list[Exception] = []  # the end of a connection tells of it
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                told.append(served.sample({"rows": 100}))
+            except http.client.IncompleteRead as error:
+                cut.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield told, cut
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def judge(run: Path, verdict: str) -> None:

@@ -1,7 +1,7 @@
 """What HTTP costs: rows of a run through `raysynth serve` beside the same sampler without it.
 
 In turn and `repeats` times: a fresh process draws rows by `Sampler.stream` on one thread, then a
-server whose one replica draws on one thread sends as many, in each format. wrk asks for `SMALL`
+server whose replicas draw on one thread each sends as many, in each format. wrk asks for `SMALL`
 rows over and over, with more and more clients, which gives latencies and what is left of the
 throughput when more is asked than can be had; as many clients that ask whether the server is alive
 give what HTTP and Serve take by themselves. Server and clients share this machine.
@@ -52,6 +52,9 @@ def serve(
         typer.Option(help="Clients at once. Repeat.", show_default="1, 8, 64, 288"),
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long they ask.", min=0.1)] = 20.0,
+    replicas: Annotated[int, typer.Option(help="Replicas of the server.", min=1)] = min(
+        2, os.cpu_count() or 1
+    ),
     stream_rows: Annotated[
         int, typer.Option(help="Rows of the stream whose memory is watched.", min=1)
     ] = 20_000_000,
@@ -66,10 +69,9 @@ def serve(
     side = replace(sides.ours(), module="benchmarks.serving")
     facts = peers.read_with((sides.ours(),), {"run": run.name})
     console.print_json(data=facts)
-    found: Entry = {**facts, "rows": rows, "streams": [], "load": []}
-    with Watch() as watch, _served(run, max(rows, stream_rows)) as (port, started):
+    found: Entry = {**facts, "rows": rows, "replicas": replicas, "streams": [], "load": []}
+    with Watch() as watch, _served(run, max(rows, stream_rows), replicas) as (port, started):
         found["started_s"] = started
-        _read(port, run.name, rows, "text/csv")  # opens the run
         for _ in range(repeats):
             found["streams"].append(_round(side, run, rows, port))
         for count in clients or [1, 8, 64, 288]:
@@ -86,9 +88,9 @@ def serve(
     console.print(shown_streams(found["streams"]), shown_load(found), TARGETS, sep="\n")
     peak = found["memory"]
     console.print(
-        f"first answer after {started:.0f} s; the largest process held {peak['short_mib']:,.0f} "
-        f"MiB over {max(1, stream_rows // 20):,} rows and {peak['long_mib']:,.0f} MiB over "
-        f"{stream_rows:,}; written: {out}"
+        f"{replicas} replica(s); first answer after {started:.0f} s; the largest process held "
+        f"{peak['short_mib']:,.0f} MiB over {max(1, stream_rows // 20):,} rows and "
+        f"{peak['long_mib']:,.0f} MiB over {stream_rows:,}; written: {out}"
     )
 
 
@@ -110,14 +112,15 @@ def draw(settings: Settings) -> Result:
 
 
 @contextmanager
-def _served(run: Path, most: int) -> Iterator[tuple[int, float]]:
+def _served(run: Path, most: int, replicas: int) -> Iterator[tuple[int, float]]:
     """A server of that run on a free port, and the seconds until it answered."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     with tempfile.TemporaryDirectory() as state:
         words = ["serve", str(run), "--no-auth", "--port", str(port), "--state", state]
-        command = [sys.executable, "-m", "raysynth", *words, "--most-rows", str(most)]
+        words += ["--most-rows", str(most), "--replicas", str(replicas)]
+        command = [sys.executable, "-m", "raysynth", *words]
         here = os.environ | {"PYTHONPATH": str(sides.JOBS.parent)}
         begun = time.perf_counter()
         with subprocess.Popen(command, env=here) as process:

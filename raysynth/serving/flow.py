@@ -152,12 +152,8 @@ class _Pace:
         return _of_proxy(start, 500) or (start["status"] == 408 and self._whole)
 
     async def lost(self) -> None:
-        """Say that the replica which was to answer is gone.
-
-        RFC 9110, 15.6.4: such a state is temporary, and a client may ask again.
-        """
-        said = "what was to answer has ended; another is there, or will be"
-        await refuse(Problem("ended", said, retry_after=1), self._send)
+        """Say that the replica which was to answer is gone."""
+        await refuse(ended(), self._send)
 
     def end(self) -> None:
         if self._more is not None:
@@ -173,6 +169,15 @@ def _of_proxy(start: Message, status: int) -> bool:
 def _pause() -> float:
     """Seconds, of which no two are alike: else who was refused at once would ask again at once."""
     return random.uniform(0.5, 1.5) * PAUSE
+
+
+def ended() -> Problem:
+    """What is told where the replica that was to answer is gone.
+
+    RFC 9110, 15.6.4: such a state is temporary, and a client may ask again.
+    """
+    said = "what was to answer has ended; another is there, or will be"
+    return Problem("ended", said, retry_after=1)
 
 
 def _busy() -> Problem:

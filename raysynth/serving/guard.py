@@ -69,8 +69,7 @@ async def _whole(scope: Scope, receive: Receive) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
         except TimeoutError:
-            said = f"a request's body is to arrive within {IN_TIME:.0f} s"
-            raise Problem("slow", said) from None
+            raise slow() from None
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > BODY:
@@ -81,6 +80,11 @@ async def _whole(scope: Scope, receive: Receive) -> Receive:
         return first.pop() if first else await receive()
 
     return replayed
+
+
+def slow() -> Problem:
+    """What is told of a request that did not come in time."""
+    return Problem("slow", f"a request's body is to arrive within {IN_TIME:.0f} s")
 
 
 def _check_host(scope: Scope) -> None:

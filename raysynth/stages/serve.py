@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from starlette.middleware import Middleware
 from raysynth.errors import ConfigError
 from raysynth.gate import LEVELS, Level
 from raysynth.serving.answers import Counted, Meters
-from raysynth.serving.flow import Paced
+from raysynth.serving.flow import Paced, ended
+from raysynth.serving.guard import slow
+from raysynth.serving.problems import Problem
 from raysynth.serving.server import Serving
 from raysynth.serving.tokens import read
 from raysynth.serving.web import build
-from raysynth.stages import bulk, cluster
+from raysynth.stages import bulk, cluster, ingress
 from raysynth.stages.bulk import Actors
 
 NAME = "raysynth"
@@ -155,18 +158,33 @@ def start(serving: Serving, listening: Listening) -> None:
     Raises `ConfigError`, see `check`.
     """
     check(serving, listening)
+    ingress.prepare()
     jobs = serving.jobs_at_once * (1 + serving.job_workers) if serving.jobs_to else 0
     cluster.connect(listening.replicas * serving.threads + jobs)
-    options = {"host": listening.host, "port": listening.port}
-    if listening.certificate is not None:
-        files = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
-        options |= {name: str(Path(file or "").absolute()) for name, file in files.items()}
-    serve.start(proxy_location="HeadOnly", http_options=options)
+    serve.start(proxy_location="HeadOnly", http_options=_http_options(listening))
     serve.run(
         _bound({**asdict(serving), "replicas": listening.replicas}),
         name=NAME,
         route_prefix="/",
     )
+
+
+def _http_options(listening: Listening) -> dict[str, Any]:
+    pair: dict[str, str] = {}
+    if listening.certificate is not None:
+        files = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
+        pair = {name: str(Path(file or "").absolute()) for name, file in files.items()}
+    pages = {408: _page(slow()), **dict.fromkeys((502, 503, 504), _page(ended()))}
+    return ingress.options(listening.host, listening.port, pair, pages)
+
+
+def _page(problem: Problem) -> bytes:
+    """The whole HTTP answer that a problem is."""
+    body = json.dumps(problem.document()).encode()
+    headers = {**problem.headers, "content-length": str(len(body))}
+    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def stop(state: str | None = None) -> None:

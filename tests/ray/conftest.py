@@ -58,9 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One local cluster with room for two workers, for all tests that do not start their own."""
-    import raysynth.stages  # noqa: F401, I001 (sets what Ray reads when it is imported)
+    from raysynth.stages import ingress  # noqa: I001 (sets what Ray reads when it is imported)
     import ray
 
+    ingress.prepare()
     ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
