@@ -248,13 +248,35 @@ class Layout:
         """Bytes one row of codes takes."""
         return len(self.choices) * self.index_dtype.itemsize + 4 * len(self.scalars)
 
+    @cached_property
+    def _starts(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
+
+    def __reduce__(self) -> tuple[type["Layout"], tuple[tuple[Span, ...]]]:
+        """Only the spans go along: another process need not have the devices of this one."""
+        return Layout, (self.spans,)
+
+    def starts(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where the choices' spans begin, (K,), and the scalars', (S,).
+
+        On the device since it was first asked: to bring them there anew, the host would wait.
+        """
+        if device not in self._starts:
+            with torch.inference_mode(mode=False):  # training may be next to ask
+                choices, scalars = (
+                    torch.tensor([span.start for span in spans], dtype=torch.long, device=device)
+                    for spans in (self.choices, self.scalars)
+                )
+            self._starts[device] = choices, scalars
+        return self._starts[device]
+
     def expand(self, codes: Codes) -> Tensor:
         """The dense rows (B, W) float32 of `codes`: scalars as they are, the rest one-hot."""
         device = codes.scalars.device
         dense = torch.zeros(codes.rows, self.width, device=device)
+        choices, scalars = self.starts(device)
         if self.choices:
-            starts = torch.tensor([span.start for span in self.choices], device=device)
-            dense.scatter_(1, codes.indices.long() + starts, 1.0)
+            dense.scatter_(1, codes.indices.long() + choices, 1.0)
         if self.scalars:
-            dense[:, [span.start for span in self.scalars]] = codes.scalars
+            dense[:, scalars] = codes.scalars
         return dense

@@ -81,7 +81,7 @@ def harden(logits: Tensor, layout: Layout, generator: Generator) -> Codes:
     )
     for span, index in zip(layout.choices, drawn, strict=True):
         indices[:, span.slot] = index
-    scalars = logits[:, [span.start for span in layout.scalars]].tanh()
+    scalars = logits[:, layout.starts(logits.device)[1]].tanh()
     return Codes(indices, scalars)
 
 

@@ -1,5 +1,7 @@
 """Where codes lie: every choice has one 1 in its own block, every scalar its own place."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -67,3 +69,15 @@ def test_pieces_concatenate_to_the_whole() -> None:
     assert torch.equal(whole.indices, codes.indices)
     assert torch.equal(whole.scalars, codes.scalars)
     assert (whole.rows, whole.row_bytes) == (10, 5)
+
+
+def test_where_spans_begin_is_told_once_a_device_and_stays_in_this_process() -> None:
+    layout = Layout.of([("c", [Part("scalar"), Part("mode", 5)]), ("d", [Part("category", 3)])])
+    with torch.inference_mode():
+        choices, scalars = layout.starts(torch.device("cpu"))
+    assert (choices.tolist(), scalars.tolist()) == ([1, 6], [0])
+    assert not choices.is_inference(), "a training may save it for its backward pass"
+    assert layout.starts(torch.device("cpu"))[0] is choices
+    sent = pickle.loads(pickle.dumps(layout))
+    assert sent == layout
+    assert sent.starts(torch.device("cpu"))[0] is not choices

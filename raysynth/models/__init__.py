@@ -32,6 +32,7 @@ class TableModel(nn.Module, ABC):
     fills = False  # whether `fill` does
     averaging = 0  # weights are averaged over about the last one in so many steps; 0: they are not
     anneals = False  # whether rates fall to 0 along a cosine
+    takes = 1  # batches of a step
 
     @cached_property
     def optimizers(self) -> tuple[Optimizer, ...]:
@@ -79,8 +80,9 @@ class TableModel(nn.Module, ABC):
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """Update every network once and give the losses by name, detached.
 
-        `batches` never ends; a family takes as many as one update of all its networks needs.
-        `generator` gives all noise.
+        `batches` never ends; a family takes as many as it says in `takes`. `generator` gives all
+        noise. Nothing asks the device for a number, and no shape depends on what rows hold: on a
+        GPU the step is recorded once and played again (`capture`).
         """
 
     @abstractmethod

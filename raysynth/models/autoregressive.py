@@ -159,8 +159,9 @@ class Model(TableModel):
         self.columns = layout.columns
         count, sizes = len(self.columns), sum(column.size for column in self.columns)
         self.width = width = config.hidden or _width(count)
-        numbers = [(place, c.scalar) for place, c in enumerate(self.columns) if c.scalar]
-        self.numbers, self.scalars = [place for place, _ in numbers], [span for _, span in numbers]
+        # In the order of the scalars' slots, which is that of the columns.
+        numbers = [place for place, column in enumerate(self.columns) if column.scalar]
+        self.numbers = numbers
         for name, places in (
             ("starts", [column.first for column in self.columns]),
             ("numbered", self.numbers),
@@ -228,7 +229,7 @@ class Model(TableModel):
         """Which columns of each row come first, (D, B): none, or each by a drawn chance."""
         device, count = generator.device, len(self.columns)
         drawn = torch.rand(2, rows, device=device, generator=generator)
-        chance = torch.where(drawn[0] < self.config.natural, 0.0, drawn[1])
+        chance = drawn[1].masked_fill(drawn[0] < self.config.natural, 0.0)
         return torch.rand(count, rows, device=device, generator=generator) < chance
 
     @torch.inference_mode()
@@ -270,8 +271,7 @@ class Model(TableModel):
         added: Tensor = self.looked_up(index + self.starts[:, None])
         if not self.numbers:
             return added
-        scalars = codes.scalars[:, [span.slot for span in self.scalars]].t()
-        return added.index_add_(0, self.numbered, self.waves(waves(scalars)))
+        return added.index_add_(0, self.numbered, self.waves(waves(codes.scalars.t())))
 
     def _head(self, place: int) -> Tensor:
         """A column's last layer, (H, n): of an index its own, and along the scale of its points."""
@@ -313,9 +313,8 @@ class Model(TableModel):
         numbers = [self.columns[place] for place in self.numbers]
         starts = self.starts[self.numbered, None]
         parameters = self.mixture(hidden) + self.shift(index + starts)
-        values = codes.scalars[:, [span.slot for span in self.scalars]].t()
         says = [column.says(mine) for column, mine in zip(numbers, index, strict=True)]
-        return -log_density(values, parameters) * torch.stack(says)
+        return -log_density(codes.scalars.t(), parameters) * torch.stack(says)
 
     # -- sampling ---------------------------------------------------------------------------
 

@@ -245,6 +245,7 @@ class Model(TableModel):
         self._register_categories(shares, sizes)
         self.average = Average(self.generator, config.average) if config.average else None
         self.anneals = config.anneal
+        self.takes = config.critic_steps + 1
 
     def _register_categories(
         self, shares: Mapping[str, tuple[float, ...]], sizes: list[int]

@@ -91,7 +91,10 @@ class Model(TableModel):
         optimizer.zero_grad(set_to_none=True)
         bits = codes.scalars.new_zeros(())
         for column, counts in zip(self.layout.columns, self.counts, strict=True):
-            counted = self._cell(column, codes).bincount(minlength=len(counts)) / codes.rows
+            cells = self._cell(column, codes)
+            # Not counted by `bincount`, which asks a GPU for the largest cell there is.
+            ones = torch.ones_like(cells)
+            counted = cells.new_zeros(len(counts)).scatter_add_(0, cells, ones) / codes.rows
             counts.grad = -counted.to(counts.dtype)
             shares = counts.detach() / counts.detach().sum()
             bits -= (counted * shares.log()).sum() / log(2)

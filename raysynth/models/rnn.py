@@ -112,8 +112,8 @@ class Model(TableModel):
         self.layout, self.config = layout, config
         self.columns = layout.columns
         width, parts = config.hidden, 3 * config.mixtures
+        # In the order of the scalars' slots, which is that of the columns.
         self.numbers = [place for place, column in enumerate(self.columns) if column.scalar]
-        self.slots = [column.scalar.slot for column in self.columns if column.scalar]
         for name, places in (
             ("starts", [column.first for column in self.columns]),
             ("numbered", self.numbers),
@@ -142,7 +142,9 @@ class Model(TableModel):
     # -- training ---------------------------------------------------------------------------
 
     def _optimizers(self) -> tuple[Optimizer, ...]:
-        return (AdamW(self.parameters(), lr=self.config.rate, weight_decay=self.config.decay),)
+        rate, decay = self.config.rate, self.config.decay
+        fused = self.begin.device.type != "cpu" or None
+        return (AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=fused),)
 
     def at(self, share: float) -> None:
         """The rate falls to 0 along a cosine."""
@@ -173,7 +175,7 @@ class Model(TableModel):
         possible.
         """
         index = torch.stack([column.index(codes) for column in self.columns])
-        scalars = codes.scalars[:, self.slots].t()
+        scalars = codes.scalars.t()
         seen = self.looked_up(index + self.starts[:, None])
         seen = seen.index_add(0, self.numbered, torch.bmm(waves(scalars), self.waved))
         before = torch.cat([self.begin.expand(1, codes.rows, -1), seen[:-1]])

@@ -495,7 +495,7 @@ class Model(TableModel):
             dense = self.generator(noise, choose)
         else:
             dense = self.average.run(self.generator, noise, choose)
-        codes = Codes(indices, dense[:, [span.start for span in layout.scalars]])
+        codes = Codes(indices, dense[:, layout.starts(device)[1]])
         for column in layout.columns:
             if column.scalar is not None:
                 codes.scalars[:, column.scalar.slot] *= column.says(column.index(codes))

@@ -197,7 +197,9 @@ class Model(TableModel):
     # -- training ---------------------------------------------------------------------------
 
     def _optimizers(self) -> tuple[Optimizer, ...]:
-        return (Adam(self.parameters(), lr=self.config.rate, weight_decay=self.config.decay),)
+        rate, decay = self.config.rate, self.config.decay
+        fused = self.stds.device.type != "cpu" or None
+        return (Adam(self.parameters(), lr=rate, weight_decay=decay, fused=fused),)
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """One step up the bound on the likelihood of a batch."""
@@ -243,7 +245,7 @@ class Model(TableModel):
 
     def _centres(self, logits: Tensor) -> Tensor:
         """The means (B, S) of the scalars."""
-        return logits[:, [span.start for span in self.layout.scalars]].tanh()
+        return logits[:, self.layout.starts(logits.device)[1]].tanh()
 
     def _says(self, codes: Codes) -> Tensor:
         """Whether each scalar (B, S) says something beside its column's index."""
