@@ -2,7 +2,8 @@
 
 A part inside another is counted as the inner one alone: gradients are averaged in the middle of a
 step. On a GPU, which works on while the host goes ahead, a part has the seconds that the host spent
-in it; what it waits for the device is where it asks for a loss, which is counted as computing.
+in it; what it waits for the device is where it asks for a loss, which is counted as computing. A
+step that is played (`capture`) is computing as a whole, gradients averaged in it as well.
 """
 
 import time

@@ -21,7 +21,10 @@ about the last part of the steps so far, a thirtieth: in the middle of a trainin
 those that its falling rate would end in there. Over a tenth, they lag: the best came too early.
 
 **A loss that is not finite** takes training back to where the epoch began, with half the rate, at
-most `HALVINGS` times.
+most `HALVINGS` times; the state there is kept on the device.
+
+**On a GPU** steps are recorded (`capture`), and the host waits for the device where an epoch or a
+stretch ends, and where weights are scored, and not between.
 
 Longer than other files: the loop, and the whole state that it goes on from.
 """
@@ -38,6 +41,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from raysynth import parallel, probe
+from raysynth.capture import RecordError, Steps
 from raysynth.clock import COMPUTE, DATA, PROBE, Clock
 from raysynth.draw import Draw
 from raysynth.errors import RunError
@@ -163,11 +167,11 @@ class Best:
         if not model.averaging:
             return
         share = (model.averaging + 1) / (steps + model.averaging)
-        for name, weight in model.state_dict().items():
-            if name not in self.mean or not weight.is_floating_point():
-                self.mean[name] = weight.detach().clone()
-            else:
-                self.mean[name].lerp_(weight, share)
+        own = model.state_dict()
+        moved = {n: w for n, w in own.items() if n in self.mean and w.is_floating_point()}
+        if moved:  # all at once: on a GPU few kernels, for as many weights as there are
+            torch._foreach_lerp_([self.mean[n] for n in moved], list(moved.values()), share)
+        self.mean |= {n: w.detach().clone() for n, w in own.items() if n not in moved}
 
     @contextmanager
     def averaged(self, model: TableModel) -> Iterator[None]:
@@ -205,7 +209,7 @@ def learn(
     model.trains_on(plan.rows)
     epoch = done
     with watched(model, model.optimizers) as watch:
-        told = _Told(clock, watch, table is not None, pause)
+        told = _Told(clock, watch, Steps(model, watch), table is not None, pause)
         while not ended(plan, best, epoch):
             epoch += 1
             over = _epoch(model, layout, draw, windows, plan, epoch, part, best, told)
@@ -224,10 +228,11 @@ def learn(
 
 @dataclass(frozen=True)
 class _Told:
-    """What an epoch is to tell beside its losses, and whom it asks whether to go on."""
+    """How an epoch takes its steps, what it is to tell, and whom it asks whether to go on."""
 
     clock: Clock
     watch: Watch
+    steps: Steps
     probed: bool
     pause: Pause | None
 
@@ -248,17 +253,25 @@ def _epoch(
     Begun again after `part`, at half the rate, where a loss is not finite; `ArithmeticError` after
     `HALVINGS`.
     """
-    state = capture(model, epoch - 1, best)
+    tensors, facts = _state(model, epoch - 1, best)
+    tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     for _ in range(HALVINGS + 1):
-        now = Part(min(part.steps, plan.steps - 1), dict(part.sums))
-        held, go_on = _steps(model, layout, draw, windows, plan, epoch, now, best, told)
-        with told.clock.of(COMPUTE):
-            losses = {name: float(total) / plan.steps for name, total in now.sums.items()}
-        if _finite(now, model):
-            return (losses, held) if go_on else None
-        pace = model.pace
-        restore(model, state, "where it was begun", best)
-        model.pace = pace / 2
+        now, pace, slower = Part(min(part.steps, plan.steps - 1), dict(part.sums)), model.pace, 1.0
+        try:
+            held, go_on = _steps(model, layout, draw, windows, plan, epoch, now, best, told)
+        except RecordError:
+            told.steps.plainly()
+        else:
+            told.steps.settle()
+            with told.clock.of(COMPUTE):
+                losses = {name: float(total) / plan.steps for name, total in now.sums.items()}
+            if _finite(now, model):
+                return (losses, held) if go_on else None
+            slower = 0.5
+        again = {name: tensor.clone() for name, tensor in tensors.items()}
+        _bring(model, again, facts, "where it was begun", best)
+        model.pace = pace * slower
+        told.steps.drop()
     raise ArithmeticError(
         f"epoch {epoch}: a loss is no longer finite ({', '.join(losses)}), nor at {pace:.3g} times "
         "the learning rates; lower the learning rates and train again under another name"
@@ -281,7 +294,7 @@ def _steps(
     Gives the last window's rows held out, and whether to go on; ends early where not, or where a
     loss is not finite.
     """
-    generator = torch.Generator(next(model.parameters()).device)
+    generator = told.steps.generator
     generator.manual_seed(seed_of(plan.seed, epoch, parallel.rank(), _NOISE))
     held = None
     clock, fewest = told.clock, probe.FEWEST if told.probed else math.inf
@@ -303,8 +316,9 @@ def _steps(
             model.at((epoch - 1 + number / plan.steps) / plan.epochs)
             told.watch.due = number == plan.steps - 1
             with clock.of(COMPUTE):
-                for name, loss in model.step(batches, generator).items():
-                    part.sums[name] = part.sums[name] + loss if name in part.sums else loss
+                for name, loss in told.steps(batches).items():
+                    before = part.sums.get(name)
+                    part.sums[name] = loss.clone() if before is None else before + loss
                 best.move(model, (epoch - 1) * plan.steps + number + 1)
             clock.steps += 1
             part.steps = number + 1
@@ -381,7 +395,16 @@ def capture(
 
     Weights, optimizers, epochs that are over and the part of the next, best and average weights.
     """
-    best, part = best or Best(), part or Part()
+    tensors, facts = _state(model, epoch, best or Best(), part or Part())
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(tensors, {name: json.dumps(value) for name, value in facts.items()})
+
+
+def _state(
+    model: TableModel, epoch: int, best: Best, part: Part | None = None
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The tensors of `capture`, as they are, and the facts beside them."""
+    part = part or Part()
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for place, optimizer in enumerate(model.optimizers):
         for weight, state in optimizer.state_dict()["state"].items():
@@ -390,10 +413,8 @@ def capture(
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     tensors |= {f"mean.{name}": tensor for name, tensor in best.mean.items()}
     tensors |= {f"sum.{name}": tensor for name, tensor in part.sums.items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = {"epoch": epoch, "pace": model.pace, "best": best.score, "best_epoch": best.epoch}
-    facts |= {"steps": part.steps}
-    return save(tensors, {name: json.dumps(value) for name, value in facts.items()})
+    return tensors, facts | {"steps": part.steps}
 
 
 def restore(
@@ -409,16 +430,28 @@ def restore(
     """
     tensors = load(state)
     header = state[8 : 8 + int.from_bytes(state[:8], "little")]  # the format's own layout
-    facts = json.loads(header)["__metadata__"]
-    epoch = int(json.loads(facts["epoch"]))
+    told = json.loads(header)["__metadata__"]
+    facts = {name: json.loads(value) for name, value in told.items()}
+    return _bring(model, tensors, facts, source, best, part)
+
+
+def _bring(
+    model: TableModel,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, float],
+    source: str,
+    best: Best | None,
+    part: Part | None = None,
+) -> int:
+    """Bring back what `_state` gave, of which tensors may be kept as they are; gives its epoch."""
     load_weights(model, _under("model.", tensors), source)
-    model.pace = float(json.loads(facts["pace"]))
+    model.pace = float(facts["pace"])
     device = next(model.parameters()).device
     if part is not None:
-        part.steps = int(json.loads(facts["steps"]))
+        part.steps = int(facts["steps"])
         part.sums = {name: total.to(device) for name, total in _under("sum.", tensors).items()}
     if best is not None:
-        best.score, best.epoch = (json.loads(facts[name]) for name in ("best", "best_epoch"))
+        best.score, best.epoch = float(facts["best"]), int(facts["best_epoch"])
         best.weights = _under("best.", tensors)
         best.mean = {name: mean.to(device) for name, mean in _under("mean.", tensors).items()}
     for place, optimizer in enumerate(model.optimizers):
@@ -429,7 +462,7 @@ def restore(
             found.setdefault(int(weight), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": found, "param_groups": groups})
-    return epoch
+    return int(facts["epoch"])
 
 
 def load_weights(model: TableModel, weights: Mapping[str, Any], source: str) -> None:

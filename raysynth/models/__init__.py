@@ -74,7 +74,7 @@ class TableModel(nn.Module, ABC):
         scale = self.pace * (0.5 * (1 + math.cos(math.pi * share)) if self.anneals else 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("rate", group["lr"]) * scale
+                set_rate(group, group.setdefault("rate", group["lr"]) * scale)
 
     @abstractmethod
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
@@ -108,6 +108,14 @@ class TableModel(nn.Module, ABC):
         asked.
         """
         raise NotImplementedError
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Have an optimizer's group learn at this rate; a recorded step reads it on the device."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 class Encoding(NamedTuple):

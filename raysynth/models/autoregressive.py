@@ -39,7 +39,7 @@ from raysynth.draw import Batch, Draw
 from raysynth.errors import GivenError
 from raysynth.gradients import step_cut
 from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
-from raysynth.models import Encoding, TableModel, Trial, passes
+from raysynth.models import Encoding, TableModel, Trial, passes, set_rate
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.schema import quoted
@@ -212,7 +212,7 @@ class Model(TableModel):
         else:
             scale = 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
         for group in self.optimizers[0].param_groups:
-            group["lr"] = self.config.rate * scale * self.pace
+            set_rate(group, self.config.rate * scale * self.pace)
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """One step up the likelihood of a batch."""

@@ -37,7 +37,7 @@ from raysynth import draw
 from raysynth.draw import Batch, Draw
 from raysynth.gradients import step_cut
 from raysynth.layout import Bounds, Codes, Layout
-from raysynth.models import Encoding, TableModel, Trial, passes
+from raysynth.models import Encoding, TableModel, Trial, passes, set_rate
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import scalar
 
@@ -149,7 +149,8 @@ class Model(TableModel):
     def at(self, share: float) -> None:
         """The rate falls to 0 along a cosine."""
         for group in self.optimizers[0].param_groups:
-            group["lr"] = self.config.rate * self.pace * 0.5 * (1 + math.cos(math.pi * share))
+            rate = self.config.rate * self.pace * 0.5 * (1 + math.cos(math.pi * share))
+            set_rate(group, rate)
 
     def step(self, batches: Iterator[Batch], generator: Generator) -> dict[str, Tensor]:
         """One step up the likelihood of a batch."""
