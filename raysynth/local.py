@@ -68,7 +68,10 @@ def encode(
 
 @dataclass
 class Learner:
-    """A training on codes in memory; `best` are the weights that it keeps."""
+    """A training on codes in memory; `best` are the weights that it keeps.
+
+    On a GPU where settings ask for one and this process has one.
+    """
 
     config: TrainConfig
     codec: TableCodec
@@ -77,14 +80,16 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.plan = plan_of(self.config, self.codes.rows)
-        self.model: TableModel = build(self.config, self.codec)
+        device = "cuda" if self.config.gpu and torch.cuda.is_available() else "cpu"
+        self.model: TableModel = build(self.config, self.codec, device)
         self.model.chooses = self.model.chooses and not self.by_heart
         self.best = Best()
 
     def epochs(self) -> Iterator[Epoch]:
         """Train, an epoch at a time; the model has its best weights when all are over."""
         probed = None if self.by_heart or self.model.scores else self.codec
-        draw, codes = drawing_of(self.config), Resident(self.codes)
+        device = next(self.model.parameters()).device
+        draw, codes = drawing_of(self.config), Resident(self.codes.to(device))
         yield from learn(
             self.model, self.codec.layout, draw, codes, self.plan, 0, self.best, probed
         )
