@@ -7,7 +7,9 @@ worker also waits for those that are behind; `all_reduce_s` is what the bare mea
 numbers, where all begin at once.
 
 A GPU works on while the host goes ahead: there the pace is told by a first training whose epochs
-end when the device is done, and the parts by a second one, in which every part waits for it.
+end when the device is done, and the parts by a second one, in which every part waits for it. Steps
+are recorded and played there as in any training (`raysynth.capture`), so averaging is a part of
+`compute`, and recording is over when the first epoch is, which is not timed.
 """
 
 import json
@@ -93,14 +95,17 @@ def step(settings: Settings) -> Result:
     }
 
 
-def stepped(model: TableModel) -> list[int]:
-    """How many numbers each step of an optimizer takes gradients of, from now on, as they come."""
+def stepped(model: TableModel, seen: Callable[[], bool] = lambda: True) -> list[int]:
+    """How many numbers each step of an optimizer takes gradients of, from now on, as they come.
+
+    Those only for which `seen` says so: a step that is played calls no one.
+    """
     sizes: list[int] = []
 
     def seeing(optimizer: Optimizer) -> Callable[[Optimizer, Any, Any], None]:
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         size = sum(weight.numel() for weight in weights)
-        return lambda *_: sizes.append(size)
+        return lambda *_: sizes.append(size) if seen() else None
 
     for optimizer in model.optimizers:
         optimizer.register_step_pre_hook(seeing(optimizer))
@@ -111,7 +116,8 @@ class Settled(Clock):
     """A clock that waits for the GPU at each turn, so that a part has what it asked for."""
 
     def _turn(self) -> None:
-        torch.cuda.synchronize()
+        if not torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize()
         super()._turn()
 
 
@@ -146,13 +152,12 @@ def _trained(settings: Settings, name: str, device: torch.device, clock: Clock) 
     share = shards.Share(folder, table.layout, parallel.rank(), parallel.workers(), WINDOW)
     plan = Plan(settings["count"], settings["batch"], settings["epochs"], settings["seed"])
     windows, draw = share.windows(device), drawing_of(config)
-    sizes = stepped(model)
+    sizes = stepped(model, lambda: not clock.steps)  # in the first step
     epochs = learn(model, table.layout, draw, windows, plan, clock=clock)
     marks = [{part: clock.seconds.get(part, 0.0) for part in PARTS} for _ in epochs]
     steps = clock.steps * (len(marks) - 1) // len(marks)
     spent = {part: (marks[-1][part] - marks[0][part]) / steps for part in PARTS}
-    numbers = sum(sizes) // clock.steps
-    return {**spent, "step_s": sum(spent.values()), "steps": steps, "numbers": numbers}
+    return {**spent, "step_s": sum(spent.values()), "steps": steps, "numbers": sum(sizes)}
 
 
 def _reduced(numbers: int, device: torch.device) -> float:
