@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysynth.precision import whole
+
 SLOPE = 0.2
 _COPYING = Lock()
 
@@ -84,7 +86,7 @@ class Critic(nn.Module):
                 slope *= kept.neg_().add_(self.keep).sign_().clamp_(min=0).div_(self.keep)
             slopes.append(slope)
             before = layer(before * slope)
-        return before[:, 0], slopes
+        return whole(before[:, 0]), slopes
 
     def gradient(self, slopes: list[Tensor]) -> Tensor:
         """Gradient of each score with respect to its rows (P, pack * W), given the slopes."""
@@ -92,7 +94,7 @@ class Critic(nn.Module):
         flow = weights[-1] * slopes[-1]
         for weight, slope in zip(reversed(weights[1:-1]), reversed(slopes[:-1]), strict=True):
             flow = (flow @ weight) * slope
-        return flow @ weights[0]
+        return whole(flow @ weights[0])
 
 
 def outscored(scores: Tensor, rivals: Tensor) -> Tensor:

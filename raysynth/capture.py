@@ -29,6 +29,7 @@ from torch.autograd.graph import increment_version
 from raysynth.draw import Batch
 from raysynth.gradients import Watch
 from raysynth.models import TableModel
+from raysynth.precision import Precision, multiplied
 
 WARM = 3
 
@@ -91,8 +92,8 @@ def recorder(device: torch.device) -> Recorder | None:
 class Steps:
     """The steps of a training, by chances of `generator`, which is to be seeded."""
 
-    def __init__(self, model: TableModel, watch: Watch) -> None:
-        self._model, self._watch = model, watch
+    def __init__(self, model: TableModel, watch: Watch, precision: Precision = "float32") -> None:
+        self._model, self._watch, self._precision = model, watch, precision
         self._device = next(model.parameters()).device
         self._recorder = recorder(self._device)
         self.generator = Generator(self._device)
@@ -152,7 +153,8 @@ class Steps:
         return self._step(iter(self._rows))
 
     def _step(self, batches: Iterator[Batch]) -> Losses:
-        return self._model.step(batches, self.generator)
+        with multiplied(self._precision, self._device):
+            return self._model.step(batches, self.generator)
 
     def _put(self, drawn: list[Batch]) -> None:
         """Have the rows that are recorded be these, or these be recorded, of another shape."""

@@ -113,6 +113,12 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the family. Repeat."),
     ] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="One GPU a worker.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of training's products: float32, tf32 or bfloat16.", show_default="float32"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a generator on TABLE. Repeating an interrupted command resumes it."""
@@ -129,6 +135,7 @@ def train(
         "seed": seed,
         "least": least,
         "gpu": gpu,
+        "precision": precision,
         "drop": drop or None,
         "categories": category or None,
         "select": select or None,

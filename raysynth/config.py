@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from raysynth.errors import ConfigError, nearest
+from raysynth.precision import Precision
 from raysynth.storage import Place
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -98,7 +99,8 @@ class TrainConfig(BaseModel):
     what a column is where the guess is wrong; `text` what becomes of free text. `relations` are to
     hold beside those that are found, or False for none at all; columns `without_relations` are in
     none that is found. `cpus` are those of
-    one worker; by default a laptop's cores are divided among the workers. Where nodes are lost, as
+    one worker; by default a laptop's cores are divided among the workers. `precision` is that of
+    products while training (`precision`). Where nodes are lost, as
     few as `min_workers` go on until there are more. A checkpoint is kept every `checkpoint_s`
     seconds; a worker in which nothing happens for `stall_s` is hung (longer than a store may be
     away: `client.PATIENCE_S`).
@@ -130,6 +132,7 @@ class TrainConfig(BaseModel):
     min_workers: Count | None = None
     cpus: Count | None = None
     gpu: bool = False
+    precision: Precision = "float32"
     window_mib: Count = 1024
     checkpoint_s: Annotated[float, Field(gt=0)] = 10.0
     stall_s: Annotated[float, Field(gt=0)] = 300.0

@@ -49,6 +49,7 @@ from raysynth.gradients import Watch, watched
 from raysynth.hashing import seed_of
 from raysynth.layout import Codes, Layout
 from raysynth.models import TableModel
+from raysynth.precision import Precision
 from raysynth.table import TableCodec
 
 HELD, MOST_HELD = 20, 5_000
@@ -96,6 +97,7 @@ class Plan:
     epochs: int
     seed: int
     patience: int | None = None
+    precision: Precision = "float32"
 
     def probes(self, epoch: int) -> bool:
         """Whether this epoch, from 1, is one after which the model is probed."""
@@ -209,7 +211,8 @@ def learn(
     model.trains_on(plan.rows)
     epoch = done
     with watched(model, model.optimizers) as watch:
-        told = _Told(clock, watch, Steps(model, watch), table is not None, pause)
+        steps = Steps(model, watch, plan.precision)
+        told = _Told(clock, watch, steps, table is not None, pause)
         while not ended(plan, best, epoch):
             epoch += 1
             over = _epoch(model, layout, draw, windows, plan, epoch, part, best, told)

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from raysynth.layout import Codes, Layout
+from raysynth.precision import whole
 
 FREQUENCIES = 7
 PLAIN = 8.0  # of sines and cosines of a scalar, each twice the one before
@@ -33,7 +34,7 @@ def soften(
     Worked out on the transpose, where a span lies in one piece and a softmax over a few categories
     runs along B rows: a quarter of the time on a CPU.
     """
-    values = logits.t().contiguous()
+    values = whole(logits).t().contiguous()
     noisy = (values + gumbel(values, generator)) / temperature
     # Split, not sliced: the backward pass of a slice fills a matrix of all spans for each.
     sizes = [span.size for span in layout.spans]
@@ -111,7 +112,7 @@ def waves(scalars: Tensor) -> Tensor:
 
 def components(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log weights, means and log standard deviations, (..., M) each, of (..., 3 M)."""
-    weights, means, stds = parameters.chunk(3, dim=-1)
+    weights, means, stds = whole(parameters).chunk(3, dim=-1)
     return weights.log_softmax(-1), means, stds.clamp(min=math.log(NARROWEST), max=2.0)
 
 

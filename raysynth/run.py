@@ -145,7 +145,7 @@ def plan_of(config: TrainConfig, rows: int, workers: int = 1) -> Plan:
     settings = parse(family.Config, config.model)
     batch = family.batch_rows(max(1, settings.batch // workers), settings)
     epochs = config.epochs or family.epochs(rows, settings)
-    return Plan(rows, batch, epochs, config.seed, config.patience)
+    return Plan(rows, batch, epochs, config.seed, config.patience, config.precision)
 
 
 def build(config: TrainConfig, table: TableCodec, device: torch.device | str = "cpu") -> TableModel:

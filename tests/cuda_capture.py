@@ -4,6 +4,7 @@ pytest -n 0 tests/cuda_capture.py
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from raysynth.capture import Losses, Steps
 from raysynth.draw import Batch
 from raysynth.gradients import watched
 from raysynth.layout import Codes
-from raysynth.learn import Best, Epoch, Plan, Resident
+from raysynth.learn import Epoch, Plan, Resident
 from raysynth.models import TableModel
 from tests.conftest import SETTINGS
 from tests.test_capture import StandIn, Tripping
@@ -88,13 +89,13 @@ def test_chances_of_what_is_played_are_those_of_the_seed_set_before(
 
 
 def epochs(
-    model: TableModel, codes: Codes, done: int = 0, until: int = 4, best: Best | None = None
+    model: TableModel, codes: Codes, done: int = 0, until: int = 4, precision: Any = "float32"
 ) -> list[Epoch]:
     family = models.get(type(model).__module__.rpartition(".")[2])
-    plan, windows = Plan(codes.rows, 100, 4, seed=3), Resident(codes.to(HERE))
-    found = []
+    plan = Plan(codes.rows, 100, 4, seed=3, precision=precision)
+    found, windows = [], Resident(codes.to(HERE))
     draw = family.drawing(model.config)
-    for epoch in learn.learn(model, model.layout, draw, windows, plan, done, best):
+    for epoch in learn.learn(model, model.layout, draw, windows, plan, done):
         found.append(epoch)
         if epoch.number == until:
             break
@@ -154,3 +155,18 @@ def test_an_average_that_was_played_is_drawn_from(fitted: Fitted, make: Make) ->
     fresh.load_state_dict(model.state_dict())
     assert not torch.equal(*drawn)
     assert torch.equal(fresh.sample(100, Generator(HERE).manual_seed(0)).scalars, drawn[1])
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("family", SETTINGS)
+def test_fewer_digits_come_near_and_are_of_steps_alone(
+    family: str, precision: str, fitted: Fitted, make: Make
+) -> None:
+    codec, codes = fitted["mixed"]
+    few, whole = (make(family, codec).to(HERE) for _ in range(2))
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    *_, last = epochs(few, codes, precision=precision)
+    assert matmul.fp32_precision == before
+    assert last.losses == pytest.approx(epochs(whole, codes)[-1].losses, rel=0.1, abs=0.1)
+    assert {weights.dtype for weights in few.parameters()} == {torch.float32}

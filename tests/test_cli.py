@@ -40,6 +40,7 @@ OPTIONS = {
             "--set",
             "--gpu",
             "--no-gpu",
+            "--precision",
             "--json",
         ),
         *("--schema", "--text", "--subject", "--relations"),

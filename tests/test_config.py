@@ -98,7 +98,8 @@ def test_where_and_how_it_runs_does_not_decide_what_comes_out() -> None:
     one = TrainConfig.load(overrides={"table": "t.csv"})
     moved = one.model_copy(update={"storage": "/other", "workers": 4, "checkpoint_s": 1.0})
     assert one.meaning == moved.meaning
-    for other in ({"epochs": 2}, {"select": ("a",)}, {"where": "a > 1"}, {"fraction": 0.5}):
+    others = ({"epochs": 2}, {"select": ("a",)}, {"where": "a > 1"}, {"fraction": 0.5})
+    for other in (*others, {"precision": "tf32"}):
         assert one.meaning != one.model_copy(update=other).meaning
 
 

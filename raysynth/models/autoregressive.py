@@ -42,6 +42,7 @@ from raysynth.layout import Bounds, Codes, ColumnSpans, Layout
 from raysynth.models import Encoding, TableModel, Trial, passes, set_rate
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import log_mass, scalar, scalar_within
+from raysynth.precision import exact, whole
 from raysynth.schema import quoted
 
 SEEN, OF = 400_000, 32_000
@@ -255,7 +256,7 @@ class Model(TableModel):
         # Unbound, not indexed: the backward pass of an index fills a tensor of all for each.
         heads = [self._head(place) for place in range(len(index))]
         missed = [
-            functional.cross_entropy(torch.addmm(bias, mine, head), asked, reduction="none")
+            functional.cross_entropy(whole(torch.addmm(bias, mine, head)), asked, reduction="none")
             for mine, head, bias, asked in zip(
                 hidden.unbind(0), heads, self.biases, index, strict=True
             )
@@ -271,7 +272,7 @@ class Model(TableModel):
         added: Tensor = self.looked_up(index + self.starts[:, None])
         if not self.numbers:
             return added
-        return added.index_add_(0, self.numbered, self.waves(waves(codes.scalars.t())))
+        return added.index_add_(0, self.numbered, whole(self.waves(waves(codes.scalars.t()))))
 
     def _head(self, place: int) -> Tensor:
         """A column's last layer, (H, n): of an index its own, and along the scale of its points."""
@@ -312,7 +313,8 @@ class Model(TableModel):
         """Minus the log density (S, B) of scalars that say something; `hidden` is (S, B, H)."""
         numbers = [self.columns[place] for place in self.numbers]
         starts = self.starts[self.numbered, None]
-        parameters = self.mixture(hidden) + self.shift(index + starts)
+        with exact(hidden):
+            parameters = self.mixture(whole(hidden)) + self.shift(index + starts)
         says = [column.says(mine) for column, mine in zip(numbers, index, strict=True)]
         return -log_density(codes.scalars.t(), parameters) * torch.stack(says)
 

@@ -61,6 +61,7 @@ from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import harden, soften
+from raysynth.precision import exact, whole
 from raysynth.presets import Presets
 
 SEEN = 5_000_000  # rows of an improved training
@@ -209,8 +210,9 @@ class Generator(nn.Module):
                 before = torch.addmm(before, source, weight.t())
             sources.insert(0, torch.relu(norm(before)))
         logits = extras[-1].t()
-        for source, weight in _parts(self.layers[-1], sources):
-            logits = torch.addmm(logits, weight, source.t())
+        with exact(logits):
+            for source, weight in _parts(self.layers[-1], sources):
+                logits = torch.addmm(logits, weight, whole(source).t())
         return logits.t()
 
 
@@ -308,7 +310,7 @@ class Model(TableModel):
             penalty = steepness(self.critic.gradient(slopes))
         else:
             entered = self.critic.entered(torch.cat([fake, real]), both)
-            entered_fake, entered_real = entered.detach().chunk(2)
+            entered_fake, entered_real = whole(entered.detach()).chunk(2)
             slopes = self._between(entered_fake, entered_real, generator)
             scores, _ = self.critic.scored(entered, generator)
             fake_score, real_score = scores.view(2, -1).mean(dim=1)
@@ -357,7 +359,7 @@ class Model(TableModel):
 
     def _logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
         logits: Tensor = self.generator(self._noise(batch.codes.rows, generator), batch.given)
-        return logits
+        return whole(logits)
 
     def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
         return torch.randn(rows, self.config.noise, device=generator.device, generator=generator)

@@ -40,6 +40,7 @@ from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel, Trial, passes, set_rate
 from raysynth.networks import FEATURES, drawn, log_density, waves
 from raysynth.normals import scalar
+from raysynth.precision import exact, whole
 
 SEEN = 400_000
 SCORED = 2**22  # hidden units at once
@@ -178,14 +179,15 @@ class Model(TableModel):
         index = torch.stack([column.index(codes) for column in self.columns])
         scalars = codes.scalars.t()
         seen = self.looked_up(index + self.starts[:, None])
-        seen = seen.index_add(0, self.numbered, torch.bmm(waves(scalars), self.waved))
+        seen = seen.index_add(0, self.numbered, whole(torch.bmm(waves(scalars), self.waved)))
         before = torch.cat([self.begin.expand(1, codes.rows, -1), seen[:-1]])
         hidden, _ = self.recurrence(self._drop(before, generator))
         missed, mixed = list[Tensor](), list[Tensor]()
         for column, head, mine, asked in zip(
             self.columns, self.heads, self._drop(hidden, generator), index, strict=True
         ):
-            logits, parameters = head(mine).tensor_split([column.size], dim=1)
+            with exact(mine):
+                logits, parameters = head(whole(mine)).tensor_split([column.size], dim=1)
             missed.append(functional.cross_entropy(logits, asked, reduction="none"))
             if column.scalar is not None:
                 mixed.append(parameters)

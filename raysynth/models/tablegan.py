@@ -79,6 +79,7 @@ from raysynth.errors import ConfigError, nearest
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel, Trial
 from raysynth.networks import harden, soften
+from raysynth.precision import whole
 from raysynth.presets import Presets
 
 SLOPE = 0.2
@@ -230,7 +231,7 @@ class Reader(nn.Module):
         """Features (B, F) and outputs (B, outputs) of rows as cells (B, N)."""
         square = functional.pad(cells, (0, self.side**2 - cells.shape[1]))
         features = self.layers(square.view(-1, 1, self.side, self.side))
-        return features, self.top(features)
+        return whole(features), whole(self.top(features))
 
 
 class Average(nn.Module):
@@ -410,7 +411,7 @@ class Model(TableModel):
 
     def _drawn(self, rows: int, generator: torch.Generator) -> Tensor:
         """Cells (B, N) of new rows, unrounded."""
-        cells = self._cut(self.generator(self._noise(rows, generator)))
+        cells = self._cut(whole(self.generator(self._noise(rows, generator))))
         if not self.hot:
             return cells
         return soften(cells, self.layout, self.config.temperature, generator, hush=True)

@@ -61,6 +61,7 @@ from raysynth.gradients import step_cut
 from raysynth.layout import Bounds, Codes, Layout, Span
 from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import gumbel, hush_scalars, pick
+from raysynth.precision import exact, whole
 from raysynth.presets import Presets
 
 SLOPE = 0.2
@@ -237,7 +238,8 @@ class Step(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The block (B, M), and what the next step is fed (B, F), of a state (B, H)."""
         features = self.features(state).tanh()
-        block: Tensor = self.output(features)
+        with exact(features):
+            block: Tensor = self.output(whole(features))
         if self.span.kind == "scalar":
             return block.tanh(), features
         block = (block if noisy is None else noisy(block)).softmax(1)
@@ -332,7 +334,7 @@ class Discriminator(nn.Module):
                 hidden = hidden * ((drawn < self.keep) / self.keep)
             hidden = functional.leaky_relu(hidden, SLOPE)
         logits: Tensor = self.top(hidden)
-        return logits[:, 0]
+        return whole(logits[:, 0])
 
 
 def diversity(projected: Tensor) -> Tensor:
@@ -341,7 +343,7 @@ def diversity(projected: Tensor) -> Tensor:
     The sum over rows of exp(-L1 distance): minibatch discrimination (Salimans et al., "Improved
     Techniques for Training GANs", 2016, section 3.2). Memory is B x B x R.
     """
-    kernels = projected.transpose(0, 1).contiguous()
+    kernels = whole(projected).transpose(0, 1).contiguous()
     return torch.cdist(kernels, kernels, p=1).neg().exp().sum(2).t()
 
 

@@ -59,6 +59,7 @@ from raysynth.draw import Batch, Draw
 from raysynth.layout import Bounds, Codes, Layout
 from raysynth.models import Encoding, TableModel, Trial, passes
 from raysynth.networks import drawn, harden
+from raysynth.precision import exact, whole
 from raysynth.presets import Presets
 
 START, NARROWEST, WIDEST = 0.1, 0.01, 1.0  # standard deviations of scalars; reference code
@@ -218,15 +219,18 @@ class Model(TableModel):
 
     def losses(self, codes: Codes, generator: Generator) -> dict[str, Tensor]:
         """Nats a row: missed by the decoder at one code of each row, and from the prior."""
-        means, log_variances = self.encoder(self.layout.expand(codes)).chunk(2, dim=1)
+        means, log_variances = whole(self.encoder(self.layout.expand(codes))).chunk(2, dim=1)
         noise = torch.randn(means.shape, device=means.device, generator=generator)
         latent = means + (0.5 * log_variances).exp() * noise
         if self.prior is None:
             apart = 0.5 * (means.square() + log_variances.exp() - log_variances - 1).sum(1)
         else:
             mine = -0.5 * (noise.square() + log_variances).sum(1)
-            apart = mine - self.prior.log_density(latent)
-        missed = self.missed(self.decoder(latent), codes)
+            with exact(latent):  # squares written out cancel
+                apart = mine - self.prior.log_density(latent)
+        hidden = self.decoder[:-1](latent)
+        with exact(hidden):
+            missed = self.missed(self.decoder[-1](whole(hidden)), codes)
         return {"reconstruction": missed.mean(), "divergence": apart.mean()}
 
     def missed(self, logits: Tensor, codes: Codes) -> Tensor:
