@@ -98,12 +98,11 @@ class TrainConfig(BaseModel):
     different subjects, where `subject` names the column that says whose a row is. `columns` says
     what a column is where the guess is wrong; `text` what becomes of free text. `relations` are to
     hold beside those that are found, or False for none at all; columns `without_relations` are in
-    none that is found. `cpus` are those of
-    one worker; by default a laptop's cores are divided among the workers. `precision` is that of
-    products while training (`precision`). Where nodes are lost, as
-    few as `min_workers` go on until there are more. A checkpoint is kept every `checkpoint_s`
-    seconds; a worker in which nothing happens for `stall_s` is hung (longer than a store may be
-    away: `client.PATIENCE_S`).
+    none that is found. `cpus` are those of one worker; by default a laptop's cores are divided
+    among the workers. `precision` is that of products while training (`precision`). Where nodes are
+    lost, as few as `min_workers` go on until there are more. A checkpoint is kept every
+    `checkpoint_s` seconds; a worker in which nothing happens for `stall_s` is hung (longer than a
+    store may be away: `client.PATIENCE_S`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
