@@ -32,6 +32,7 @@ from benchmarks import peers, sides
 from benchmarks.figures import number, spread
 from benchmarks.measure import Result, Settings, clock, main
 from benchmarks.processes import Watch
+from raysynth.serving.server import Serving
 
 SMALL = 100
 SEED = 1
@@ -49,7 +50,9 @@ def serve(
     repeats: Annotated[int, typer.Option(help="Repeats of each measurement.", min=1)] = 3,
     clients: Annotated[
         list[int] | None,
-        typer.Option(help="Clients at once. Repeat.", show_default="1, 8, 64, 288"),
+        typer.Option(
+            help="Clients at once. Repeat.", show_default="1, 8, 64, four times what may wait"
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long they ask.", min=0.1)] = 20.0,
     replicas: Annotated[int, typer.Option(help="Replicas of the server.", min=1)] = min(
@@ -74,7 +77,7 @@ def serve(
         found["started_s"] = started
         for _ in range(repeats):
             found["streams"].append(_round(side, run, rows, port))
-        for count in clients or [1, 8, 64, 288]:
+        for count in clients or [1, 8, 64, 4 * replicas * (Serving.at_once + Serving.line)]:
             found["load"].append(_load(port, run.name, count, seconds))
         found["alive"] = _alive(port, 8, seconds)
         watch.forget_peaks()

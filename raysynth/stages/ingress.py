@@ -30,10 +30,13 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +65,15 @@ def prepare() -> None:
     # Serve adds 70 characters of its own, and the name of a socket ends at 107.
     folder = Path(tempfile.mkdtemp(prefix="raysynth-", dir="/tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _folder.append(folder)
     program = folder / "haproxy"
     program.write_text(
         "#!/bin/sh\n"
         f'exec "{sys.executable}" -I "{__file__}" "{folder}" "{get_haproxy_binary()}" "$@"\n'
     )
     program.chmod(0o700)
+    if not _runs(program):
+        return
+    _folder.append(folder)
     os.environ |= {
         ENABLED: "1",
         _OURS: "1",
@@ -149,6 +154,13 @@ def narrowed(text: str, folder: Path) -> str:
     return text
 
 
+def _runs(program: Path) -> bool:
+    """Whether it does here: its folder may hold no programs, and HAProxy be of another machine."""
+    with suppress(OSError):
+        return subprocess.run([program, "-v"], capture_output=True, check=False).returncode == 0
+    return False
+
+
 def _free() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -156,12 +168,12 @@ def _free() -> int:
 
 
 def _become(folder: Path, program: str, words: list[str]) -> None:
-    """Narrow the configuration that `words` name, and be `program` from then on."""
-    file = Path(words[words.index("-f") + 1])
-    try:
-        file.write_text(narrowed(file.read_text(), folder))
-    except (OSError, ValueError) as error:
-        sys.exit(f"raysynth: {file}: {error}")
+    """Narrow the configuration that `words` name, if any, and be `program` from then on."""
+    for file in (Path(after) for word, after in pairwise(words) if word == "-f"):
+        try:
+            file.write_text(narrowed(file.read_text(), folder))
+        except (OSError, ValueError) as error:
+            sys.exit(f"raysynth: {file}: {error}")
     # Else it would go on listening where what started it is killed.
     ctypes.CDLL(None).prctl(_DIES, signal.SIGTERM)
     os.execv(program, [program, *words])
