@@ -30,6 +30,7 @@ import torch
 from torch import Generator, Tensor
 from torch.autograd.graph import increment_version
 
+from raysynth import parallel
 from raysynth.draw import Batch
 from raysynth.gradients import Watch
 from raysynth.models import TableModel
@@ -145,13 +146,18 @@ class Steps:
         flags = [(weight, weight.requires_grad) for weight in self._model.parameters()]
         # No step knows whether its gradients' lengths will be asked for: all of them tell.
         self._watch.due = True
+        recorded, why = None, RuntimeError("another worker's cannot")
         try:
-            return recorder.record(self._work, self.generator)
+            recorded = recorder.record(self._work, self.generator)
         except RuntimeError as error:
+            why = error
+        # All of them or none: what one plays would wait for what others, gone back, do not ask for.
+        if parallel.agree(recorded is None, self._device) or recorded is None:
             for weight, flag in flags:
                 weight.requires_grad_(flag)
-            log.warning("steps cannot be recorded, and each is taken: %s", error)
-            raise RecordError(str(error)) from error
+            log.warning("steps cannot be recorded, and each is taken: %s", why)
+            raise RecordError(str(why)) from why
+        return recorded
 
     def _work(self) -> Losses:
         return self._step(iter(self._rows))

@@ -1,5 +1,6 @@
 """Data parallelism from outside the model: two real processes against one."""
 
+import contextlib
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,12 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing, nn
 
-from raysynth import allreduce, parallel
+from raysynth import allreduce, capture, parallel
+from raysynth.capture import WARM, RecordError, Steps
+from raysynth.gradients import Watch
+from tests.conftest import fit_table, make_model, mixed_table
+from tests.test_capture import StandIn
+from tests.training import batches
 
 ROWS, WIDTH = 8, 5
 
@@ -41,7 +47,7 @@ def in_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    works = (train_half, train_half_apart, missing_on_one, count_alone)
+    works = (train_half, train_half_apart, missing_on_one, count_alone, recorded_by_one)
     with TemporaryDirectory(dir=allreduce.MEMORY) as memory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(allreduce, "MEMORY", Path(memory))
         given = {work.__name__: work(rank) for work in works}
@@ -100,6 +106,22 @@ def count_alone(rank: int) -> dict[str, torch.Tensor]:
     return {"mean": norm.running_mean, "var": norm.running_var, "flags": torch.tensor(flags)}
 
 
+def recorded_by_one(rank: int) -> dict[str, torch.Tensor]:
+    """Worker 1 cannot record its steps: how many each took before that was told."""
+    codec, codes = fit_table(mixed_table(200))
+    model = make_model("independent", codec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture, "recorder", lambda _: StandIn("not permitted" if rank else ""))
+        steps = Steps(model, Watch())
+    steps.generator.manual_seed(0)
+    rows, taken = batches("independent", model, codes, 50, 0), 0
+    with contextlib.suppress(RecordError):
+        while taken < 2 * WARM:
+            steps(rows)
+            taken += 1
+    return {"taken": torch.tensor(taken)}
+
+
 def test_two_workers_take_the_step_of_one_with_twice_the_rows(together: list[Any]) -> None:
     """Also where the last layer has no gradient at all, which counts as zero."""
     one = a_step(a_network(seed=0), all_rows()).state_dict()
@@ -137,3 +159,7 @@ def test_one_worker_needs_no_process_group() -> None:
     parallel.average_statistics(network)
     assert (parallel.workers(), parallel.rank()) == (1, 0)
     assert parallel.agree(True, torch.device("cpu"))
+
+
+def test_steps_are_recorded_by_all_workers_or_by_none(together: list[Any]) -> None:
+    assert [int(worker["recorded_by_one"]["taken"]) for worker in together] == [WARM, WARM]
