@@ -13,6 +13,7 @@
     python jobs/benchmark.py tune TRAIN.parquet --test TEST.parquet --family ctgan --trials 20
     python jobs/benchmark.py deltas TRAIN.parquet --test TEST.parquet
     python jobs/benchmark.py chaos --seconds 600 --every 20
+    python jobs/benchmark.py sample runs/NAME --given sex=Female --given age=30..40
     python jobs/benchmark.py serve runs/NAME --stream-rows 20000000
     python jobs/benchmark.py cost --rows 1000000000 --rate nodes=8 --rate gpus=8
     python jobs/benchmark.py train --repeats 3
@@ -30,6 +31,7 @@ from benchmarks import (
     chaos,
     cost,
     deltas,
+    drawing,
     fidelity,
     paper,
     parity_anonymeter,
@@ -52,6 +54,7 @@ app.command("peers")(peers.peers)
 app.command("scale")(scale.scale)
 app.command("fidelity")(fidelity.fidelity)
 app.command("sdgym")(sdgym.sdgym)
+app.command("sample")(drawing.sample)
 app.command("serve")(serving.serve)
 app.command("tune")(search.tune)
 app.command("tables")(tables.tables)

@@ -325,6 +325,17 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert rates == pytest.approx([0.04, 0.52, 1, 0.5, 0], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "width"),
+    [({}, 256), ({"preset": "small"}, 128), ({"preset": "small", "hidden": 48}, 48)],
+)
+def test_a_small_preset_is_half_as_wide_unless_a_width_is_said(
+    settings: dict[str, Any], width: int
+) -> None:
+    layout = Layout.of([("c0", (Part("category", 2),))])
+    assert Model(layout, {"c0": (0.5, 0.5)}, Config(**settings)).width == width
+
+
 def test_what_is_pooled_is_learned_and_not_drawn(seeded: Callable[[int], Generator]) -> None:
     model = small((Part("category", 4, pooled=3),), (Part("category", 2),))
     model.biases[0].data = torch.tensor([0.0, 0.0, 0.0, 3.0])

@@ -92,7 +92,7 @@ def test_fidelity_refuses_what_a_family_does_not_know(fidelity: Any) -> None:
     assert not cells
 
 
-COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "serve", "train", "cost"]
+COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "sample", "serve", "train", "cost"]
 
 
 @pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS)])
