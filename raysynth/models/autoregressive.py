@@ -18,10 +18,11 @@ of the others a set of columns, drawn at random, comes first and all others afte
 the table's order. So what is asked of a sample, on any set of columns, is put first and held, and
 all else is drawn given it: no row is rejected.
 
-**Small** (`preset = "small"`): half as wide. On Adult (`fidelity`, three seeds) it trains in 47 s on
-one thread and not in 106, draws 79,000 rows a second on two and not 35,000 (`sample`), and comes as
-near: detection 0.533 (0.528 to 0.539; usual 0.539, 0.536 to 0.544), utility 0.918 (0.919; real rows
-0.924), trend 0.979 (0.977; 0.982), DCR share 0.513 (0.516). Of other tables nothing was measured.
+**Small** (`preset = "small"`): half as wide. On Adult (`fidelity`, three seeds) it trains in 47 s
+on one thread and not in 106, draws 79,000 rows a second on two and not 35,000 (`sample`), and comes
+as near: detection 0.533 (0.528 to 0.539; usual 0.539, 0.536 to 0.544), utility 0.918 (0.919; real
+rows 0.924), trend 0.979 (0.977; 0.982), DCR share 0.513 (0.516). Of other tables nothing was
+measured.
 
 Longer than other files: a family is one file, and this one has a training that takes all columns at
 once and a sampling that takes one after the other.
