@@ -96,10 +96,14 @@ COMMANDS = ["peers", "scale", "fidelity", "tables", "paper", "sample", "serve", 
 
 
 @pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS)])
-def test_help_works(command: list[str]) -> None:
-    call = [sys.executable, str(JOBS / "benchmark.py"), *command, "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert all(word in done.stdout for word in command or COMMANDS)
+def test_help_works(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if command:  # in this process, which has imported what each would
+        monkeypatch.syspath_prepend(JOBS)
+        said = CliRunner().invoke(import_module("benchmark").app, [*command, "--help"]).output
+    else:
+        call = [sys.executable, str(JOBS / "benchmark.py"), "--help"]
+        said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert all(word in said for word in command or COMMANDS)
 
 
 def test_numbers_show_what_counts(figures: Any) -> None:
