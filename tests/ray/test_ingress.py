@@ -32,7 +32,7 @@ Start = Callable[..., Any]
 def commanded(
     start: Start, run: Run, home: Path, *more: object, context: ssl.SSLContext | None = None
 ) -> Iterator[tuple[Served, "subprocess.Popen[str]"]]:
-    """`raysynth serve` of a run, ready, for one token."""
+    """`raysynth serve` of a run, ready, for one token unless `more` has --no-auth."""
     shutil.copytree(run.path, home / "runs" / "small")
     port, file = free(), home / "tokens.json"
     serving = Serving(str(home / "runs"), str(home / "state"), str(file), most_rows=MOST)
@@ -101,13 +101,14 @@ def test_only_what_was_asked_for_listens_with_a_certificate_and_goes_with_the_co
         until(lambda: not addresses({proxy}) and not _taken(served.port), 30)
 
 
-def test_serves_own_proxies_answer_where_haproxy_is_not_wanted(
+def test_serves_own_proxies_answer_where_haproxy_is_not_wanted_until_the_command_is_stopped(
     start: Start, small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("RAYSYNTH_HAPROXY")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    with commanded(start, small_run, tmp_path, "--replicas", "2") as (served, process):
+    with commanded(start, small_run, tmp_path, "--replicas", "2", "--no-auth") as found:
+        served, process = found
         members = family(process.pid)
         assert not [one for one in members if _called(one) == "haproxy"]
         # Answers are drawn no faster than they are read.
@@ -131,6 +132,12 @@ def test_serves_own_proxies_answer_where_haproxy_is_not_wanted(
         for one in lost:
             assert (one.status, one.problem["type"]) == (503, "about:raysynth/ended"), one
             assert one.headers["retry-after"] == "1"
+        # A page of another name that resolves to this machine is told nothing.
+        assert served.ask("GET", "/v1/models", host="evil.example").status == 421
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=90)[1]
+        assert process.returncode == 0, said
+        assert f"serving {served.runs} at http://127.0.0.1:{served.port}" in said
 
 
 def test_a_configuration_of_another_shape_is_refused(tmp_path: Path) -> None:

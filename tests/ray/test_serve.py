@@ -3,10 +3,7 @@
 import io
 import json
 import shutil
-import signal
-import socket
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.errors import ConfigError
-from raysynth.remote import ARROW, MEDIA, Client, RemoteError
+from raysynth.remote import ARROW, MEDIA, RemoteError
 from raysynth.run import Run
 from raysynth.sampler import Sampler
 from tests.browser import Tab, browse
@@ -395,37 +392,6 @@ def test_the_page_asks_nobody_else(served: Served) -> None:
     assert "connect-src 'self'" in policy
     assert "script-src 'sha256-" in policy
     assert b"//" not in said.body.replace(b"http://www.w3.org/2000/svg", b"").split(b"<script>")[0]
-
-
-def test_the_command_serves_until_it_is_stopped(
-    start: Callable[..., Any], small_run: Run, tmp_path: Path
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["serve", small_run.path, "--no-auth", "--port", port, "--state", tmp_path / "state"]
-    with start(*words, cwd=tmp_path) as process:
-        url = f"http://127.0.0.1:{port}"
-
-        def ready() -> bool:
-            assert process.poll() is None, process.stderr.read()
-            try:
-                return bool(urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200)
-            except OSError:
-                return False
-
-        until(ready, 200)
-        assert Client(url).table("small", 10).num_rows == 10
-        # A page of another name that resolves to this machine is told nothing.
-        evil = urllib.request.Request(f"{url}/v1/models", headers={"host": "evil.example"})
-        with pytest.raises(urllib.request.HTTPError) as refused:
-            urllib.request.urlopen(evil, timeout=10)
-        assert refused.value.code == 421
-        refused.value.close()
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=90)[1]
-        assert process.returncode == 0, said
-        assert f"serving {small_run.path} at {url}" in said
 
 
 def test_the_configuration_of_a_cluster_builds_the_application() -> None:
