@@ -281,8 +281,8 @@ def test_where_steps_cannot_be_recorded_each_is_taken(
     plain = trained(make("tgan", codec, **exact("tgan")), codes, 3)
     monkeypatch.setattr(capture, "recorder", lambda _: StandIn("operation not permitted"))
     # A logger of its own: what others in this process do to the usual one is not asked here.
-    told = logging.Logger("capture")
-    told.addHandler(caplog.handler)
+    told = logging.getLogger("tests.capture")
+    monkeypatch.setattr(told, "handlers", [caplog.handler])
     monkeypatch.setattr(capture, "log", told)
     other = trained(make("tgan", codec, **exact("tgan")), codes, 3)
     assert "steps cannot be recorded, and each is taken: operation not permitted" in caplog.text
