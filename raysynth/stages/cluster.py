@@ -28,6 +28,11 @@ _NOBODY = (
 _MANY: bool = ray_constants.ENABLE_RAY_CLUSTER  # whether Ray by itself joins machines here
 
 
+def alone() -> bool:
+    """Whether `connect` is going to start a cluster of our own."""
+    return not (ray.is_initialized() or os.environ.get("RAY_ADDRESS"))
+
+
 def connect(workers: int) -> bool:
     """Be connected to Ray with room for `workers` workers; True where the cluster is our own.
 

