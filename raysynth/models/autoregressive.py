@@ -70,9 +70,7 @@ class Config(BaseModel):
 
     preset: Literal["usual", "small"] = "usual"  # how wide: see `WIDEST`
     batch: Width = 256
-    hidden: Width | None = (
-        None  # of the sum and of both layers; the preset's, less for many columns
-    )
+    hidden: Width | None = None  # of the sum and of both layers; the preset's, or less
     mixtures: Width = 10
     dropout: Share | None = None  # `MOST_DROPPED`, or `DROPPED` by the table's rows where less
     rate: Annotated[float, Field(gt=0)] = 2e-3

@@ -12,7 +12,6 @@ it lets in no more samples for `FULL_FOR` than were being answered then, and ref
 """
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -186,7 +185,7 @@ def _busy() -> Problem:
 
 async def refuse(problem: Problem, send: Send) -> None:
     """Answer with a problem document."""
-    body = json.dumps(problem.document()).encode()
+    body = problem.body
     headers = [(k.encode(), v.encode()) for k, v in problem.headers.items()]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})

@@ -5,6 +5,7 @@ change, `detail` says what was wrong this time. None holds a cell value, a path 
 stack.
 """
 
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -80,6 +81,11 @@ class Problem(Exception):  # noqa: N818 (the name RFC 9457 gives it)
         if self.retry_after is not None:
             told["retry_after"] = self.retry_after
         return told
+
+    @property
+    def body(self) -> bytes:
+        """The document as it is sent."""
+        return json.dumps(self.document()).encode()
 
 
 def without_place(message: str, place: str) -> str:

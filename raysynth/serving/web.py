@@ -6,7 +6,6 @@ description of the interface and the checks of health asks for a token.
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -212,7 +211,7 @@ def _client(request: Request) -> str:
 
 def _problems(app: FastAPI, server: Server) -> None:
     def answered(problem: Problem) -> Response:
-        return Response(json.dumps(problem.document()), problem.status, problem.headers)
+        return Response(problem.body, problem.status, problem.headers)
 
     @app.exception_handler(Problem)
     async def ours(request: Request, problem: Problem) -> Response:

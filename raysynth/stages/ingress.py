@@ -41,7 +41,6 @@ from pathlib import Path
 from typing import Any
 
 ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
-REQUEST_S = 10  # in which a request is to come, its body as well
 BETWEEN = 2**20  # bytes of an answer that may lie between a replica and HAProxy
 DRAIN_S = 2.0  # that a replica which is to go still answers, until HAProxy knows
 _FRONT, _LINES = "front.json", re.MULTILINE
@@ -99,12 +98,13 @@ def prepare() -> None:
 
 
 def options(
-    host: str, port: int, pair: Mapping[str, str], pages: Mapping[int, bytes]
+    host: str, port: int, pair: Mapping[str, str], pages: Mapping[int, bytes], within: float
 ) -> dict[str, Any]:
     """Serve's `http_options` to listen on `host` and `port`.
 
     `pair` has the PEM files `ssl_certfile` and `ssl_keyfile`, or nothing; `pages` are answers that
-    HAProxy gives by itself, by the status that it would give.
+    HAProxy gives by itself, by the status that it would give. A request is to come `within` so many
+    seconds, its body as well.
     """
     if not _folder:
         return {"host": host, "port": port, **pair}
@@ -115,7 +115,7 @@ def options(
             (folder / name).symlink_to(pair[file])  # of the key there is no copy
     for code, page in pages.items():
         (folder / f"{code}.http").write_bytes(page)
-    (folder / _FRONT).write_text(json.dumps([host, port, bool(pair), list(pages)]))
+    (folder / _FRONT).write_text(json.dumps([host, port, bool(pair), list(pages), within]))
     # Replicas listen on this host too, each on a port of its own, without TLS.
     return {"host": "127.0.0.1", "port": port}
 
@@ -125,7 +125,7 @@ def narrowed(text: str, folder: Path) -> str:
 
     Raises `ValueError` where it is not as expected.
     """
-    host, port, encrypted, codes = json.loads((folder / _FRONT).read_text())
+    host, port, encrypted, codes, within = json.loads((folder / _FRONT).read_text())
     address = f"ipv6@{host}" if ":" in host else host
     secured = f" ssl crt {folder / 'pair.pem'} ssl-min-ver TLSv1.2" if encrypted else ""
     pages = "".join(f"    errorfile {code} {folder}/{code}.http\n" for code in codes)
@@ -134,7 +134,7 @@ def narrowed(text: str, folder: Path) -> str:
         r"^(    stats socket \S+) mode 666": r"\1 mode 600",
         r"^global$": f"global\n    tune.rcvbuf.server {BETWEEN}",
         r"^defaults$": (
-            f"defaults\n    timeout http-request {REQUEST_S}s\n    option http-buffer-request"
+            f"defaults\n    timeout http-request {within:.0f}s\n    option http-buffer-request"
         ),
         r"(?:^ +errorfile .*\n)+": pages,
         r"^    bind :\d+$": f"    bind unix@{folder / 'scraped.sock'} mode 600",

@@ -7,7 +7,6 @@ names (`raysynth.stages.serve:application`); `start` serves from this machine.
 
 import asyncio
 import ipaddress
-import json
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +22,7 @@ from raysynth.errors import ConfigError
 from raysynth.gate import LEVELS, Level
 from raysynth.serving.answers import Counted, Meters
 from raysynth.serving.flow import Paced, ended
-from raysynth.serving.guard import slow
+from raysynth.serving.guard import IN_TIME, slow
 from raysynth.serving.problems import Problem
 from raysynth.serving.server import Serving
 from raysynth.serving.tokens import read
@@ -176,12 +175,12 @@ def _http_options(listening: Listening) -> dict[str, Any]:
         files = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
         pair = {name: str(Path(file or "").absolute()) for name, file in files.items()}
     pages = {408: _page(slow()), **dict.fromkeys((502, 503, 504), _page(ended()))}
-    return ingress.options(listening.host, listening.port, pair, pages)
+    return ingress.options(listening.host, listening.port, pair, pages, IN_TIME)
 
 
 def _page(problem: Problem) -> bytes:
     """The whole HTTP answer that a problem is."""
-    body = json.dumps(problem.document()).encode()
+    body = problem.body
     headers = {**problem.headers, "content-length": str(len(body))}
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

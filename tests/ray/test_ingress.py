@@ -118,12 +118,7 @@ def test_serves_own_proxies_answer_where_haproxy_is_not_wanted_until_the_command
         # Answers are drawn no faster than they are read.
         with reading(served, {"rows": MOST}, "all") as number:
             time.sleep(4)
-        (ended,) = until(
-            lambda: [
-                one for one in served.log() if one["event"] == "ended" and one["request"] == number
-            ]
-        )
-        assert ended["bytes"] < 32 * 2**20
+        assert served.ended(number)["bytes"] < 32 * 2**20
         # A replica that goes costs what it held, and says so.
         with asking(served, 4) as (told, cut):
             until(lambda: len(told) > 20)
@@ -147,7 +142,7 @@ def test_serves_own_proxies_answer_where_haproxy_is_not_wanted_until_the_command
 def test_a_configuration_of_another_shape_is_refused(tmp_path: Path) -> None:
     from raysynth.stages.ingress import narrowed
 
-    (tmp_path / "front.json").write_text(json.dumps(["127.0.0.1", 8100, False, [503]]))
+    (tmp_path / "front.json").write_text(json.dumps(["127.0.0.1", 8100, False, [503], 10.0]))
     with pytest.raises(ValueError, match="0 lines are like"):
         narrowed("global\n    stats socket /tmp/admin.sock mode 666 level admin\n", tmp_path)
 
@@ -170,7 +165,7 @@ def test_haproxy_is_for_a_cluster_of_our_own(
         with pytest.raises(InterruptedError):
             serve.start(Serving("runs", str(tmp_path)), serve.Listening(port=free()))
         pair = {"ssl_certfile": "a", "ssl_keyfile": "b"}
-        asked = ingress.options("127.0.0.2", 8100, pair, {})
+        asked = ingress.options("127.0.0.2", 8100, pair, {}, 10.0)
     theirs = {"host": "127.0.0.2", "port": 8100, **pair}
     assert asked == (theirs if address else {"host": "127.0.0.1", "port": 8100})
 
