@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Generator
 
-from raysynth import capture, learn, models
+from raysynth import capture, learn
 from raysynth.capture import Losses, Steps
 from raysynth.draw import Batch
 from raysynth.gradients import watched
 from raysynth.layout import Codes
-from raysynth.learn import Epoch, Plan, Resident
+from raysynth.learn import Epoch, Plan
 from raysynth.models import TableModel
 from tests.conftest import SETTINGS
 from tests.test_capture import StandIn, Tripping
-from tests.training import KINDS, Fitted, Make, batches
+from tests.training import KINDS, Fitted, Make, batches, learned
 
 HERE = torch.device("cuda")
 STEPS = 20
@@ -91,11 +91,8 @@ def test_chances_of_what_is_played_are_those_of_the_seed_set_before(
 def epochs(
     model: TableModel, codes: Codes, done: int = 0, until: int = 4, precision: Any = "float32"
 ) -> list[Epoch]:
-    family = models.get(type(model).__module__.rpartition(".")[2])
-    plan = Plan(codes.rows, 100, 4, seed=3, precision=precision)
-    found, windows = [], Resident(codes.to(HERE))
-    draw = family.drawing(model.config)
-    for epoch in learn.learn(model, model.layout, draw, windows, plan, done):
+    plan, found = Plan(codes.rows, 100, 4, seed=3, precision=precision), []
+    for epoch in learned(model, codes.to(HERE), plan, done):
         found.append(epoch)
         if epoch.number == until:
             break

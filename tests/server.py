@@ -78,6 +78,15 @@ class Served:
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines()]
 
+    def ended(self, request: str) -> dict[str, Any]:
+        """What the log says of how this request ended, once it has."""
+        lines = ("ended", request)
+        (end,) = until(
+            lambda: [one for one in self.log() if (one["event"], one.get("request")) == lines]
+        )
+        found: dict[str, Any] = end
+        return found
+
     def client(self, who: str = "all", **options: Any) -> Client:
         return Client(f"http://127.0.0.1:{self.port}", self.secrets[who], **options)
 

@@ -9,22 +9,19 @@ from torch import Generator
 from raysynth import models
 from raysynth.config import TrainConfig
 from raysynth.errors import ConfigError
-from raysynth.learn import Best, Plan, Resident, capture, learn, load
+from raysynth.learn import Best, Plan, capture, load
 from raysynth.models import TableModel
 from raysynth.precision import exact, multiplied
 from raysynth.run import plan_of
 from tests.conftest import SETTINGS
-from tests.training import KINDS, Fitted, Make, equal
+from tests.training import KINDS, Fitted, Make, equal, learned
 
 CPU = torch.device("cpu")
 
 
 def trained(model: TableModel, codes: Any, precision: Any, best: Best) -> dict[str, float]:
-    family = models.get(type(model).__module__.rpartition(".")[2])
     plan = Plan(codes.rows, 200, 2, seed=3, precision=precision)
-    draw = family.drawing(model.config)
-    epochs = list(learn(model, model.layout, draw, Resident(codes), plan, 0, best))
-    return epochs[-1].losses
+    return list(learned(model, codes, plan, best=best))[-1].losses
 
 
 @pytest.mark.parametrize("kind", KINDS)

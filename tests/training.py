@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from raysynth import models
 from raysynth.draw import Batch
 from raysynth.layout import Codes
-from raysynth.learn import Plan, Resident, learn
+from raysynth.learn import Epoch, Plan, Resident, learn
 from raysynth.models import TableModel
 from raysynth.table import TableCodec
 
@@ -34,6 +34,14 @@ def batches(family: str, model: TableModel, codes: Codes, rows: int, seed: int) 
     )
 
 
+def learned(
+    model: TableModel, codes: Codes, plan: Plan, done: int = 0, **more: Any
+) -> Iterator[Epoch]:
+    """The epochs of a training on `codes`, drawn as the family draws; `more` is for `learn`."""
+    draw = models.get(type(model).__module__.rpartition(".")[2]).drawing(model.config)
+    return learn(model, model.layout, draw, Resident(codes), plan, done, **more)
+
+
 def trained(
     model: TableModel,
     codes: Codes,
@@ -43,10 +51,8 @@ def trained(
     **more: Any,
 ) -> TableModel:
     """`model` after `epochs` epochs on `codes`, or after `until` of them; `more` is for `learn`."""
-    family = type(model).__module__.rpartition(".")[2]
     plan = Plan(codes.rows, batch=200, epochs=epochs, seed=3)
-    draw = models.get(family).drawing(model.config)
-    for epoch in learn(model, model.layout, draw, Resident(codes), plan, done, **more):
+    for epoch in learned(model, codes, plan, done, **more):
         if epoch.number == until:
             break
     return model

@@ -202,11 +202,7 @@ def test_requests_at_once_run_out_and_come_back(served: Served) -> None:
 def test_a_client_that_goes_ends_the_work_and_the_log_says_how_much_left(served: Served) -> None:
     with reading(served, {"rows": MOST}, "all") as number:
         pass
-    (end,) = until(
-        lambda: [
-            one for one in served.log() if one["event"] == "ended" and one["request"] == number
-        ]
-    )
+    end = served.ended(number)
     assert end["how"] == "gone"
     assert 0 < end["rows"] < MOST
 
@@ -214,11 +210,7 @@ def test_a_client_that_goes_ends_the_work_and_the_log_says_how_much_left(served:
 def test_what_is_not_read_is_not_drawn(served: Served) -> None:
     with reading(served, {"rows": MOST}, "all") as number:
         time.sleep(4)  # in which far more could be drawn than may wait
-    (end,) = until(
-        lambda: [
-            one for one in served.log() if one["event"] == "ended" and one["request"] == number
-        ]
-    )
+    end = served.ended(number)
     assert end["bytes"] < 32 * 2**20  # the window, and what the kernel holds between sockets
 
 
