@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raysynth import shards
 from raysynth.config import TrainConfig
 from raysynth.guess import settle
 from raysynth.hashing import Ids
@@ -47,23 +48,30 @@ def train(
 
 
 def encode(
-    config: TrainConfig, summary: Summary, found: Found, batches: Callable[[], Iterable[Batch]]
+    config: TrainConfig,
+    summary: Summary,
+    found: Found,
+    batches: Callable[[], Iterable[Batch]],
+    codec: TableCodec | None = None,
 ) -> tuple[TableCodec, Codes]:
-    """A table's codec, and its codes in its order; `batches` gives the table, whenever asked.
+    """A table's codec, and its codes; `batches` gives the table, whenever asked.
 
-    A relation that some row breaks is left out, and the table encoded anew.
+    Rows come in the order that `shards` has them in, whatever the table's is: the last of them are
+    held out (`learn`), and are to be as any. A relation that some row breaks is left out, and the
+    table encoded anew. `codec` is what was fitted on all that already, if it was.
     """
-    codec = fit(config, summary, found.relations)
-    parts, broken = [], np.zeros(len(codec.relations), np.int64)
+    codec = codec or fit(config, summary, found.relations)
+    parts, keys, broken = [], [], np.zeros(len(codec.relations), np.int64)
     for table, ids in batches():
         codes, rows = codec.verify(table, ids, config.seed)
         parts.append(codes)
+        keys.append(shards.keys(ids, config.seed))
         broken += rows
     if broken.any():
         rest = without(found, broken, summary.rows)
         codec = fit(config, summary, rest.relations)
         parts = [codec.encode(table, ids, config.seed) for table, ids in batches()]
-    return codec, Codes(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
+    return codec, Codes.concat(parts).take(torch.from_numpy(np.argsort(np.concatenate(keys))))
 
 
 @dataclass

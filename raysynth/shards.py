@@ -19,11 +19,17 @@ import pyarrow.parquet as pq
 import torch
 
 from raysynth.errors import AbsentError, RunError
-from raysynth.hashing import Ids
+from raysynth.hashing import Ids, mix
 from raysynth.layout import Codes, Layout
 from raysynth.storage import Place, whole, write_bytes
 
 ROW, KEY, INDEX = "row", "key", "index.json"
+_SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
+
+
+def keys(ids: Ids, seed: int) -> Ids:
+    """What rows of these ids (B,) are sorted by, (B,)."""
+    return mix(ids, seed, _SHUFFLE)
 
 
 def pack(codes: Codes, keys: Ids) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from raysynth import local
 from raysynth.config import TrainConfig
 from raysynth.errors import TableError
+from raysynth.relate import Found
 from raysynth.schema import Schema
+from raysynth.summary import summarise
 
 TINY = {"hidden": 16, "mixtures": 2}
 
@@ -51,6 +54,20 @@ def test_relations_hold_in_what_is_drawn(people: pa.Table) -> None:
     twice = people.append_column("age2", pa.compute.multiply(people["age"], 2))
     drawn = local.train(config("independent"), twice).sample(300, seed=0)
     assert drawn["age2"].to_pylist() == [2 * age for age in drawn["age"].to_pylist()]
+
+
+def test_rows_held_out_are_as_any_where_the_table_is_sorted(people: pa.Table) -> None:
+    table = people.select(["sex", "income"]).sort_by("sex")
+    ids = np.arange(table.num_rows, dtype=np.uint64)
+    summary = summarise(table, ids, Schema.infer(table.schema))
+    halves = [(table.slice(start, 300), ids[start : start + 300]) for start in (0, 300)]
+    codec, codes = local.encode(config(), summary, Found(()), lambda: halves)
+    assert codes.rows == table.num_rows
+    place = next(span.slot for span in codec.layout.choices if span.column == "sex")
+    last = codes.indices[-codes.rows // 10 :, place].float()
+    assert 0.1 < (last == last[0]).float().mean() < 0.9
+    decoded = codec.decode(codes, np.arange(codes.rows, dtype=np.uint64), 0)
+    assert sorted(decoded["sex"].to_pylist()) == table["sex"].to_pylist()
 
 
 def test_too_few_rows_are_refused(people: pa.Table) -> None:

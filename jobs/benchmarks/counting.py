@@ -37,6 +37,7 @@ from raysynth.summary import summarise
 SMALL = 2**15  # bytes of a spilled file and of a bucket, so that few rows make several
 WINDOW = 2**19  # bytes of a window
 TIMED = 10  # steps
+PLAIN = {"relations": False}  # columns are as many as formulas are told
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 State = dict[str, int]
@@ -133,6 +134,7 @@ class _Calls(TorchDispatchMode):
 
 def step(settings: Settings) -> Result:
     """A step of `batch` rows of a family: operations, bytes and calls counted, and its seconds."""
+    settings = {**settings, **PLAIN}
     codec, codes, spent = ours.encoded(settings)
     config = ours.config_of(settings)
     model, generator = build(config, codec), torch.Generator()
@@ -226,7 +228,7 @@ def stored(settings: Settings) -> Result:
     Beside the files that are cut into buckets (`spilled`, `gathered`), the same by way of groups:
     files cut into those (`first`, read as `regrouped`) and the ones cut out of them (`then`).
     """
-    codec, codes, _ = ours.encoded({**settings, "family": "autoregressive", "seed": 0})
+    codec, codes, _ = ours.encoded({**settings, **PLAIN, "family": "autoregressive", "seed": 0})
     ids, size = np.arange(codes.rows, dtype=np.uint64), settings["batch"]
     batches = zip(np.split(ids, range(size, codes.rows, size)), codes.pieces(size), strict=True)
     packed = [(mine, shards.pack(part, mix(mine, 0))) for mine, part in batches]

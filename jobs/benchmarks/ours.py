@@ -29,7 +29,8 @@ from raysynth.config import TrainConfig
 from raysynth.guess import settle
 from raysynth.layout import Codes
 from raysynth.learn import Best, Plan, Resident, learn
-from raysynth.run import build, drawing_of, encoding_of, fit, plan_of, save_run
+from raysynth.local import encode as encode_all
+from raysynth.run import build, drawing_of, encoding_of, fit, plan_of, related, save_run
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.summary import summarise
@@ -129,9 +130,10 @@ def config_of(settings: Settings) -> TrainConfig:
     """The training that the settings ask for; the paper's CTGAN where they name no family."""
     facts = {name: settings[name] for name in ("table", "epochs", "seed")}
     # The peer's own method is what it is held against.
-    model = settings.get("model", {} if "family" in settings else {"preset": "paper"})
-    family = settings.get("family", PEERS)
-    return TrainConfig(**facts, family=family, model=model, storage=settings["folder"], name="ours")
+    alone = {"family": PEERS, "model": {"preset": "paper"}, "relations": False}
+    asked = {"model": {}} if "family" in settings else alone
+    asked |= {name: settings[name] for name in ("family", "model", "relations") if name in settings}
+    return TrainConfig(**facts, **asked, storage=settings["folder"], name="ours")
 
 
 def _path(settings: Settings) -> Path:
@@ -139,16 +141,21 @@ def _path(settings: Settings) -> Path:
 
 
 def encoded(settings: Settings) -> tuple[TableCodec, Codes, dict[str, dict[str, float]]]:
-    """Codec and codes of the table, of its first `rows` where told, and what each took."""
+    """Codec and codes of the table, of its first `rows` where told, and what each took.
+
+    As training has them: under the relations that are found, in an order of chance.
+    """
     config, table = config_of(settings), pq.read_table(settings["table"])
     table = table.slice(0, settings.get("rows"))
     ids = np.arange(table.num_rows, dtype=np.uint64)
     with clock() as fitting:
         summary = summarise(table, ids, Schema.infer(table.schema))
         settled = settle(summary, least=config.least, placeholder=True)
-        codec = fit(config, replace(summary, schema=settled))
+        summary = replace(summary, schema=settled)
+        found = related(config, summary)
+        fitted = fit(config, summary, found.relations)
     with clock() as encoding:
-        codes = codec.encode(table, ids, config.seed)
+        codec, codes = encode_all(config, summary, found, lambda: [(table, ids)], fitted)
     return codec, codes, {"fit": fitting, "encode": encoding}
 
 

@@ -65,7 +65,6 @@ from raysynth.units import Unit
 CODES, CODECS, SPILLED, GROUPED = "codes", "table.json", "spilled", "grouped"
 TASKS, MERGED = 256, 64
 MARGIN = 8.0  # standard deviations by which the rows below a bound exceed the sample
-_SHUFFLE = 2**32  # the stream of the hash that orders rows, apart from those of the columns
 
 Batch: TypeAlias = tuple[pa.Table, Ids]
 
@@ -253,7 +252,7 @@ def _spill(
             for table, ids in batches:
                 codes, rows = codec.verify(table, ids, seed)
                 broken[:] += rows
-                yield ids, shards.pack(codes, mix(ids, seed, _SHUFFLE))
+                yield ids, shards.pack(codes, shards.keys(ids, seed))
 
         for name, count in shuffle.spill(packed(), spilled, cut):
             yield news(name, count)
