@@ -187,12 +187,13 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """All spans of a table, in column order."""
+    """All spans of a table, in column order, and how many rows it has, where that is known."""
 
     spans: tuple[Span, ...]
+    rows: int | None = None
 
     @classmethod
-    def of(cls, columns: Sequence[tuple[str, Sequence[Part]]]) -> "Layout":
+    def of(cls, columns: Sequence[tuple[str, Sequence[Part]]], rows: int | None = None) -> "Layout":
         """Lay the parts of (name, parts) pairs side by side."""
         spans: list[Span] = []
         start, slots = 0, {True: 0, False: 0}
@@ -203,7 +204,7 @@ class Layout:
                 spans.append(Span(name, part.kind, *lies, part.bare, part.places, part.pooled))
                 slots[scalar] += 1
                 start += part.size
-        return cls(tuple(spans))
+        return cls(tuple(spans), rows)
 
     @property
     def width(self) -> int:

@@ -73,12 +73,16 @@ def codec_of(column: Column, kinds: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class TableCodec:
-    """The relations of a table, one fitted codec a reduced column, and where each writes."""
+    """The relations of a table, one fitted codec a reduced column, and where each writes.
+
+    `rows` is how many the table has; None in runs written before that was kept.
+    """
 
     schema: Schema
     names: tuple[str, ...]
     codecs: tuple[Codec, ...]
     relations: tuple[Relation, ...] = ()
+    rows: int | None = None
 
     @classmethod
     def fit(
@@ -103,7 +107,7 @@ class TableCodec:
             codecs.get(name).fit(reduced[column.name], **options)
             for name, column in zip(chosen, reduced.schema.columns, strict=True)
         )
-        table = cls(summary.schema, chosen, fitted, relations)
+        table = cls(summary.schema, chosen, fitted, relations, summary.rows)
         if not table.layout.spans:
             raise TableError(
                 "the table has no column to learn from: each is constant, an identifier, personal "
@@ -120,7 +124,7 @@ class TableCodec:
     def layout(self) -> Layout:
         """Where each codec writes."""
         pairs = zip(self.reduced.names, self.codecs, strict=True)
-        return Layout.of([(name, codec.parts) for name, codec in pairs])
+        return Layout.of([(name, codec.parts) for name, codec in pairs], self.rows)
 
     @cached_property
     def shares(self) -> dict[str, tuple[float, ...]]:
@@ -202,6 +206,7 @@ class TableCodec:
             "schema": self.schema.to_json(),
             "columns": columns,
             "relations": relate.to_json(self.relations),
+            "rows": self.rows,
         }
 
     @classmethod
@@ -213,4 +218,5 @@ class TableCodec:
             codecs.get(name).from_json(column) for name, column in zip(names, columns, strict=True)
         )
         found = relate.from_json(value["relations"])
-        return cls(Schema.from_json(value["schema"]), names, fitted, found)
+        schema = Schema.from_json(value["schema"])
+        return cls(schema, names, fitted, found, value.get("rows"))

@@ -321,19 +321,41 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     rates = []
     for share in (0.0, 0.05, 0.1, 0.55, 0.999):
         model.at(share)
-        rates.append(model.optimizers[0].param_groups[0]["lr"] / model.config.rate)
+        rates.append(model.optimizers[0].param_groups[0]["lr"] / model.rate)
     assert rates == pytest.approx([0.04, 0.52, 1, 0.5, 0], abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("settings", "width"),
-    [({}, 256), ({"preset": "small"}, 128), ({"preset": "small", "hidden": 48}, 48)],
+    ("columns", "rows", "settings", "width"),
+    [
+        (1, 100, {}, 128),
+        (1, 32_561, {}, 128),
+        (1, 32_561, {"preset": "small"}, 64),
+        (1, 32_561, {"preset": "small", "hidden": 48}, 48),
+        (1, 100_000, {}, 256),
+        (1, 300_000, {}, 512),
+        (1, 10**9, {}, 512),
+        (100, 10**9, {}, 256),
+        (2_000, 10**9, {}, 64),
+        (1, None, {}, 256),  # a run that does not say: as all were then
+        (1, None, {"preset": "small"}, 128),
+    ],
 )
-def test_a_small_preset_is_half_as_wide_unless_a_width_is_said(
-    settings: dict[str, Any], width: int
+def test_networks_are_wider_for_more_rows_and_narrower_for_many_columns(
+    columns: int, rows: int | None, settings: dict[str, Any], width: int
 ) -> None:
+    names = [f"c{place}" for place in range(columns)]
+    layout = Layout.of([(name, (Part("category", 2),)) for name in names], rows)
+    with torch.device("meta"):
+        model = Model(layout, dict.fromkeys(names, (0.5, 0.5)), Config(**settings))
+    assert model.width == width
+
+
+def test_narrower_networks_learn_at_a_higher_rate_unless_one_is_said() -> None:
     layout = Layout.of([("c0", (Part("category", 2),))])
-    assert Model(layout, {"c0": (0.5, 0.5)}, Config(**settings)).width == width
+    told = [Config(hidden=width) for width in (256, 64)] + [Config(hidden=64, rate=1e-4)]
+    rates = [Model(layout, {"c0": (0.5, 0.5)}, config).rate for config in told]
+    assert rates == pytest.approx([2e-3, 4e-3, 1e-4])
 
 
 def test_what_is_pooled_is_learned_and_not_drawn(seeded: Callable[[int], Generator]) -> None:

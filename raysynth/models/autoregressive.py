@@ -55,7 +55,8 @@ SEEN, OF = 400_000, 32_000
 DROPPED, MOST_DROPPED = 16_000, 0.5
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
-WIDEST = {"usual": 256, "small": 128}
+NARROWEST, WIDEST = 128, 512
+RATE, WIDE = 2e-3, 256  # the rate of a network so wide
 NEVER = 1e-9  # a chance under this is none
 POOL = 4  # candidates a row, of the columns held, where several ranges are asked for
 
@@ -68,12 +69,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal["usual", "small"] = "usual"  # how wide: see `WIDEST`
+    preset: Literal["usual", "small"] = "usual"  # small: half as wide
     batch: Width = 256
-    hidden: Width | None = None  # of the sum and of both layers; the preset's, or less
+    hidden: Width | None = None  # of the sum and of both layers; by the table's rows
     mixtures: Width = 10
     dropout: Share | None = None  # `MOST_DROPPED`, or `DROPPED` by the table's rows where less
-    rate: Annotated[float, Field(gt=0)] = 2e-3
+    rate: Annotated[float, Field(gt=0)] | None = None  # `RATE`, higher where narrower
     decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 5.0
     warm: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training in which the rate rises
@@ -93,10 +94,10 @@ def drawing(config: Config) -> Draw:
 def start(rows: int) -> dict[str, Any]:
     """The settings found by hand."""
     return {
-        "hidden": 256,
+        "hidden": min(WIDE, _width(1, rows)),
         "mixtures": 10,
         "dropout": min(MOST_DROPPED, DROPPED / max(1, rows)),
-        "rate": 2e-3,
+        "rate": _rate(min(WIDE, _width(1, rows))),
         "decay": 1e-2,
         "batch": 256,
     }
@@ -105,7 +106,7 @@ def start(rows: int) -> dict[str, Any]:
 def space(trial: Trial) -> dict[str, Any]:
     """Width, mixture, and how it is trained."""
     return {
-        "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
+        "hidden": trial.suggest_categorical("hidden", [64, 128, 256, 512]),
         "mixtures": trial.suggest_int("mixtures", 4, 16),
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "rate": trial.suggest_float("rate", 5e-4, 5e-3, log=True),
@@ -145,9 +146,21 @@ class Blocks(nn.Module):
         return torch.addmm(self.bias[place], rows, self.weight[place])
 
 
-def _width(columns: int, most: int) -> int:
-    """The largest power of two, from 32 to `most`, that keeps both layers within `WEIGHTS`."""
-    return next((w for w in (256, 128, 64) if w <= most and 2 * columns * w * w <= WEIGHTS), 32)
+def _width(columns: int, rows: int | None) -> int:
+    """The power of two next to the root of half the rows, so that weights grow as rows do.
+
+    From `NARROWEST` to `WIDEST`, but never so many that both layers pass `WEIGHTS`.
+    """
+    width = WIDE if rows is None else 2 ** round(math.log2(max(1, rows / 2)) / 2)
+    width = min(max(width, NARROWEST), WIDEST)
+    while width > 32 and 2 * columns * width * width > WEIGHTS:
+        width //= 2
+    return width
+
+
+def _rate(width: int) -> float:
+    """The rate of learning of a network so wide."""
+    return RATE * math.sqrt(WIDE / width)
 
 
 class Model(TableModel):
@@ -167,7 +180,9 @@ class Model(TableModel):
         self.dropout = MOST_DROPPED if config.dropout is None else config.dropout
         self.columns = layout.columns
         count, sizes = len(self.columns), sum(column.size for column in self.columns)
-        self.width = width = config.hidden or _width(count, WIDEST[config.preset])
+        usual = _width(count, layout.rows) // (2 if config.preset == "small" else 1)
+        self.width = width = config.hidden or usual
+        self.rate = config.rate or _rate(width)
         # In the order of the scalars' slots, which is that of the columns.
         numbers = [place for place, column in enumerate(self.columns) if column.scalar]
         self.numbers = numbers
@@ -204,9 +219,10 @@ class Model(TableModel):
     # -- training ---------------------------------------------------------------------------
 
     def _optimizers(self) -> tuple[Optimizer, ...]:
-        rate, decay = self.config.rate, self.config.decay
-        betas = (0.9, 0.99)
-        return (AdamW(self.parameters(), lr=rate, weight_decay=decay, betas=betas, fused=True),)
+        decay, betas = self.config.decay, (0.9, 0.99)
+        return (
+            AdamW(self.parameters(), lr=self.rate, weight_decay=decay, betas=betas, fused=True),
+        )
 
     def trains_on(self, rows: int) -> None:
         """Dropout is for tables that would be known by heart; it blurs what could be exact."""
@@ -221,7 +237,7 @@ class Model(TableModel):
         else:
             scale = 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
         for group in self.optimizers[0].param_groups:
-            set_rate(group, self.config.rate * scale * self.pace)
+            set_rate(group, self.rate * scale * self.pace)
 
     def step(self, batches: Iterator[Batch], generator: torch.Generator) -> dict[str, Tensor]:
         """One step up the likelihood of a batch."""
