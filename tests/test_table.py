@@ -111,6 +111,9 @@ def test_json_brings_back_an_equal_codec(tables: dict[str, pa.Table]) -> None:
     assert copy == codec
     assert copy.layout == codec.layout
     assert copy.shares == codec.shares
+    assert copy.layout.rows == table.num_rows
+    older = {name: value for name, value in codec.to_json().items() if name != "rows"}
+    assert TableCodec.from_json(older).layout.rows is None
 
 
 @pytest.mark.parametrize("only", ["numbers", "categories"])
