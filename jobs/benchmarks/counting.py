@@ -8,6 +8,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,6 +38,7 @@ from raysynth.summary import summarise
 SMALL = 2**15  # bytes of a spilled file and of a bucket, so that few rows make several
 WINDOW = 2**19  # bytes of a window
 TIMED = 10  # steps
+MANY = 10**9  # rows that networks are as wide for
 PLAIN = {"relations": False}  # columns are as many as formulas are told
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
@@ -136,7 +138,7 @@ def step(settings: Settings) -> Result:
     """A step of `batch` rows of a family: operations, bytes and calls counted, and its seconds."""
     settings = {**settings, **PLAIN}
     codec, codes, spent = ours.encoded(settings)
-    config = ours.config_of(settings)
+    codec, config = replace(codec, rows=MANY), ours.config_of(settings)
     model, generator = build(config, codec), torch.Generator()
     generator.manual_seed(0)
     model.trains_on(codes.rows)
