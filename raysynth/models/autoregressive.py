@@ -55,7 +55,7 @@ from raysynth.normals import log_mass, scalar, scalar_within
 from raysynth.precision import exact, whole
 from raysynth.schema import quoted
 
-SEEN, OF = 400_000, 32_000
+SEEN, OF, MORE = 400_000, 32_000, 0.75
 DROPPED, MOST_DROPPED = 16_000, 0.5
 SCORED = 2**22  # hidden units at once
 WEIGHTS = 2**24
@@ -125,11 +125,13 @@ def batch_rows(batch: int, config: Config) -> int:
 
 
 def epochs(rows: int, config: Config) -> int:
-    """As many as come to `SEEN` rows; of a table of more than `OF`, to more, by the square root.
+    """As many as come to `SEEN` rows; of a table of more than `OF`, to more, by the power `MORE`.
 
-    Few rows are soon known by heart; in many there is more to learn.
+    Few rows are soon known by heart; in many there is more to learn: Covertype, 290,000 rows, has
+    25.8 bits a held-out row after 4 passes and 24.5 after 8 (detection 0.548 and 0.543, one
+    training each).
     """
-    return passes(round(SEEN * max(1.0, rows / OF) ** 0.5), rows, 2, 100)
+    return passes(round(SEEN * max(1.0, rows / OF) ** MORE), rows, 2, 100)
 
 
 class Blocks(nn.Module):
