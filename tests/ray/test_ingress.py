@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,12 @@ def certified(folder: Path) -> tuple[Path, Path]:
     return pair
 
 
+def _listening(root: int, port: int) -> int | None:
+    """The HAProxy of this family of processes that listens there."""
+    proxies = [one for one in family(root) if _called(one) == "haproxy"]
+    return next((one for one in proxies if port in {at for _, at in addresses({one})}), None)
+
+
 def test_only_what_was_asked_for_listens_with_a_certificate_and_goes_with_the_command(
     start: Start, small_run: Run, tmp_path: Path
 ) -> None:
@@ -72,9 +78,14 @@ def test_only_what_was_asked_for_listens_with_a_certificate_and_goes_with_the_co
     certificate, key = certified(tmp_path)
     trusting = ssl.create_default_context(cafile=str(certificate))
     words = ("--certificate", certificate, "--key", key)
-    with commanded(start, small_run, tmp_path, *words, context=trusting) as (served, process):
-        late = trusting.wrap_socket(
-            socket.create_connection(("127.0.0.1", served.port)), server_hostname="127.0.0.1"
+    with ExitStack() as stack:
+        served, process = stack.enter_context(
+            commanded(start, small_run, tmp_path, *words, context=trusting)
+        )
+        late = stack.enter_context(
+            trusting.wrap_socket(
+                socket.create_connection(("127.0.0.1", served.port)), server_hostname="127.0.0.1"
+            )
         )
         late.sendall(
             b"POST /v1/models/small/sample HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{"
@@ -91,13 +102,12 @@ def test_only_what_was_asked_for_listens_with_a_certificate_and_goes_with_the_co
         with urllib.request.urlopen(asked, timeout=30, context=trusting) as answer:
             assert len(json.loads(answer.read())) == 3
         assert {one["from"] for one in served.log() if one["event"] == "begun"} == {"127.0.0.1"}
-        members = family(process.pid)
-        assert {host for host, _ in addresses(members)} == {"127.0.0.1"}
-        (proxy,) = (one for one in members if _called(one) == "haproxy")
-        assert served.port in {port for _, port in addresses({proxy})}
+        # One that is told of replicas anew gives way to another, which takes a moment.
+        proxy = until(lambda: _listening(process.pid, served.port), 30)
+        assert {host for host, _ in addresses(family(process.pid))} == {"127.0.0.1"}
         folder = Path(re.search(rb"/tmp/raysynth-[^/]+", _words(proxy)).group().decode())
         assert folder.stat().st_mode & 0o777 == 0o700
-        with late, HTTPResponse(late) as said:
+        with HTTPResponse(late) as said:
             said.begin()
             assert (said.status, said.headers["content-type"]) == (408, "application/problem+json")
             assert json.loads(said.read())["type"] == "about:raysynth/slow"
