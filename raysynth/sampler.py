@@ -134,14 +134,19 @@ class Sampler:
 
         Of the codes that `seed` stands for, where a value has several; numbers are measured as
         densities of codes, so bits compare rows and not models of other codecs. A row that breaks
-        a relation of the table is measured as if it kept it. Raises `TableError` where a column of
-        the run is missing or of another type, `GivenError` where the family has no likelihood.
+        a relation of the table is measured as if it kept it. Columns that are invented take none,
+        and may be missing. Raises `TableError` where another column of the run is missing or of
+        another type, `GivenError` where the family has no likelihood.
         """
         if not self.model.scores:
             raise GivenError(
                 "this family of generators has no likelihood to measure rows by; train an "
                 "autoregressive one (--family autoregressive)"
             )
+        for column in self.table.schema.columns:
+            if not column.modelled and column.name not in table.schema.names:
+                unknown = pa.nulls(table.num_rows, column.type)
+                table = table.append_column(column.name, unknown)
         found = np.empty(table.num_rows)
         for at in range(0, table.num_rows, GROUP * CHUNK):
             piece = table.slice(at, GROUP * CHUNK)

@@ -70,6 +70,16 @@ def test_rows_held_out_are_as_any_where_the_table_is_sorted(people: pa.Table) ->
     assert sorted(decoded["sex"].to_pylist()) == table["sex"].to_pylist()
 
 
+def test_bits_need_no_column_that_is_invented(people: pa.Table) -> None:
+    keys = pa.array([f"K{number:05d}" for number in range(people.num_rows)])
+    keyed = people.append_column("key", keys)
+    sampler = local.train(config(), keyed)
+    assert "key" not in sampler.table.schema.modelled.names
+    assert np.array_equal(sampler.bits(people), sampler.bits(keyed))
+    with pytest.raises(TableError, match="lacks 'age'"):
+        sampler.bits(people.drop_columns(["age"]))
+
+
 def test_too_few_rows_are_refused(people: pa.Table) -> None:
     with pytest.raises(TableError, match="100"):
         local.train(config(), people.slice(0, 50).select(["sex", "income"]))
