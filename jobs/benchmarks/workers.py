@@ -30,7 +30,6 @@ from benchmarks import ours
 from benchmarks.measure import Result, Settings, flops, main
 from raysynth import parallel, shards
 from raysynth.clock import COMMUNICATE, COMPUTE, DATA, Clock
-from raysynth.hashing import mix
 from raysynth.learn import Plan, learn
 from raysynth.models import TableModel
 from raysynth.run import build, drawing_of
@@ -53,11 +52,10 @@ def train(settings: Settings) -> Result:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "table.json").write_text(json.dumps(codec.to_json()))
-        keys = mix(np.arange(codes.rows, dtype=np.uint64), settings["seed"])
-        order = np.argsort(keys)
+        # Codes are in this order already.
+        keys = np.sort(shards.keys(np.arange(codes.rows, dtype=np.uint64), settings["seed"]))
         place = Place.of(folder / "codes")
-        packed = shards.pack(codes.take(torch.from_numpy(order)), keys[order])
-        shards.publish(place, [shards.write(packed, place)])
+        shards.publish(place, [shards.write(shards.pack(codes, keys), place)])
         spawn(_work, (told, name), nprocs=workers)  # type: ignore[no-untyped-call]
         found = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(workers)]
     paces, parts = ([one[which] for one in found] for which in ("pace", "parts"))
